@@ -1,0 +1,1 @@
+"""The selectors that DeFT is compared with, and bridges to other tools."""

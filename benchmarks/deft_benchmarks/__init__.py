@@ -1,0 +1,1 @@
+"""Noise models, data sets, metrics and comparisons."""

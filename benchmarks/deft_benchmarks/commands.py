@@ -1,0 +1,167 @@
+"""The commands ``deft demo`` and ``deft bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deft_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from deft_benchmarks.compare import Comparison
+    from deft_plugin.plugins import Plugins
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def _shared_options(command: CommandT) -> CommandT:
+    """Options of every comparison."""
+    for option in reversed(
+        (
+            click.option("--noise-mode", default="symmetric", show_default=True, help="See `deft plugins`."),
+            click.option("--noise-ratio", default=0.4, show_default=True, type=float, help="In [0, 1)."),
+            click.option("--selectors", help="Names, separated by commas.  [default: all built-in ones]"),
+            click.option("--model", default="bridge-lite0", show_default=True),
+            click.option("--tuning", default="auto", show_default=True),
+            click.option("--device", default="auto", show_default=True),
+            click.option("--seed", default=0, show_default=True),
+            click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept."),
+            click.option("--output", type=click.Path(path_type=Path), help="Folder for DeFT's issues and a picture."),
+            click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all figures."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_shared_options
+@click.pass_obj
+def demo(plugins: Plugins, output: Path | None, json_file: Path | None, **settings: Any) -> None:
+    """Put wrong labels into 1,400 real photos and let DeFT and its competitors find them.
+
+    With --noise-ratio 0 the labels stay as they are, and DeFT says which of them it doubts.
+    """
+    from deft_plugin.report import print_issues
+
+    data = plugins.datasets.get("clothing_demo").loader()
+    comparison = _compare(data, "clothing_demo", plugins, **settings)
+    if settings["noise_ratio"] == 0:
+        click.echo("No noise was put in: every label that is flagged counts as wrong here, though some are right.")
+        for detection in comparison.detections.values():
+            print_issues(detection, comparison.data.images)
+            break
+    _finish(comparison, output, json_file)
+
+
+@click.group()
+def bench() -> None:
+    """Measure: selectors on your data, or the speed of the feature pass."""
+
+
+@bench.command("run")
+@click.argument("data")
+@click.option("--noisy-labels", help="Column with noisy labels from real life, instead of --noise-mode.")
+@click.option("--drop-false", help="Leave out rows in which this column is false.")
+@_shared_options
+@click.pass_obj
+def run(
+    plugins: Plugins,
+    data: str,
+    noisy_labels: str | None,
+    drop_false: str | None,
+    output: Path | None,
+    json_file: Path | None,
+    **settings: Any,
+) -> None:
+    """Compare selectors on DATA, whose labels are taken as the truth.
+
+    DATA is a registered data set, or a path as for `deft detect`.
+    """
+    loaded = _load(plugins, data)
+    if drop_false:
+        import numpy as np
+
+        loaded = loaded.select(np.flatnonzero(np.asarray(loaded[drop_false])))
+    comparison = _compare(loaded, Path(data).name, plugins, noisy_labels=noisy_labels, **settings)
+    _finish(comparison, output, json_file)
+
+
+@bench.command("features")
+@click.argument("data")
+@click.option("--model", default="bridge-lite0", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1))
+@click.option("--limit", type=click.IntRange(min=1), help="Use the first rows only.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for the figures.")
+@click.pass_obj
+def features(
+    plugins: Plugins,
+    data: str,
+    model: str,
+    device: str,
+    batch_size: int,
+    limit: int | None,
+    json_file: Path | None,
+) -> None:
+    """Time the feature pass over DATA against the bare encoder, in one process, in turns."""
+    from deft_benchmarks.feature_speed import measure_feature_pass
+    from deft_plugin.report import write_json
+
+    speed = measure_feature_pass(
+        _load(plugins, data), plugins=plugins, model=model, device=device, batch_size=batch_size, limit=limit
+    )
+    for key, value in speed.items():
+        click.echo(f"{key:<28} {value}")
+    if json_file:
+        write_json(json_file, speed)
+
+
+def _load(plugins: Plugins, data: str) -> Any:
+    """Load a registered data set, or what is at a path; Hugging Face data are opened for their other columns."""
+    from deft_plugin.stored_datasets import holds_dataset, read_dataset
+
+    if any(entry.name == data for entry in plugins.datasets):
+        return plugins.datasets.get(data).loader()
+    if holds_dataset(data):
+        return read_dataset(data)
+    if Path(data).exists():
+        return data
+    known = ", ".join(entry.name for entry in plugins.datasets)
+    raise InputError(f"Expected a path or one of the registered data sets ({known}), but got {data!r}.")
+
+
+def _compare(data: Any, name: str, plugins: Plugins, *, selectors: str | None, **settings: Any) -> Comparison:
+    from rich.console import Console
+
+    from deft_benchmarks.compare import DEFAULT_SELECTORS, compare
+    from deft_benchmarks.results import results_table
+    from deft_plugin.progress import ConsoleProgress
+
+    chosen = tuple(selectors.split(",")) if selectors else DEFAULT_SELECTORS
+    with ConsoleProgress(enabled=True) as progress:
+        comparison = compare(
+            data,
+            data_name=name,
+            plugins=plugins,
+            selectors=chosen,
+            feature_progress=progress.features,
+            epoch_end=progress.epoch_end,
+            **settings,
+        )
+    Console().print(results_table(comparison.result))
+    return comparison
+
+
+def _finish(comparison: Comparison, output: Path | None, json_file: Path | None) -> None:
+    from deft_plugin.report import write_json, write_report
+
+    if output:
+        detection = next(iter(comparison.detections.values()))
+        for file in write_report(detection, comparison.data.images, output):
+            click.echo(f"wrote {file}")
+    if json_file:
+        write_json(json_file, comparison.result.to_json_dict())

@@ -1,0 +1,129 @@
+"""Selectors compared on one run: the same backbone, features, noise and seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deft_benchmarks.metrics import detection_metrics
+from deft_benchmarks.results import ComparisonResult, SelectorResult
+from deft_plugin import Detection
+from deft_plugin.data import ImageData, read_image_data
+
+if TYPE_CHECKING:
+    from deft_plugin.plugins import Plugins
+    from deft_plugin.types import EpochEnd
+
+DEFAULT_SELECTORS = ("deft", "label_match", "small_loss", "gmm", "confident_learning")
+ORACLE_NOTE = "told the true noise ratio"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Verdicts of all selectors on one data set, and how good they are.
+
+    Attributes
+    ----------
+    result : ComparisonResult
+    detections : dict of str to Detection
+        By name of the selector.
+    data : ImageData
+        With the true labels, before noise.
+    """
+
+    result: ComparisonResult
+    detections: dict[str, Detection]
+    data: ImageData
+
+
+def compare(
+    data: Any,
+    *,
+    data_name: str,
+    plugins: Plugins,
+    selectors: Sequence[str] = DEFAULT_SELECTORS,
+    noise_mode: str = "symmetric",
+    noise_ratio: float = 0.4,
+    noisy_labels: str | None = None,
+    model: str = "bridge-lite0",
+    tuning: str = "auto",
+    device: str = "auto",
+    seed: int = 0,
+    cache_dir: Path | None = None,
+    feature_progress: Callable[[int, int], None] | None = None,
+    epoch_end: Callable[[EpochEnd], None] | None = None,
+) -> Comparison:
+    """Put noise into the labels of `data`, and let each selector find it.
+
+    Parameters
+    ----------
+    data : anything that `deft_plugin.detect` takes
+        Its labels are taken as the truth.
+    noise_mode, noise_ratio : str, float
+        A registered noise model, and its nominal ratio in [0, 1).
+    noisy_labels : str, optional
+        Column of a Hugging Face data set with noisy labels from real life, instead of `noise_mode`.
+
+    Notes
+    -----
+    Selectors that need a noise ratio are told the true one: an oracle, and marked as one.
+    """
+    from deft_plugin.api import judge, prepare_run
+
+    started = time.perf_counter()
+    chosen = [(name, plugins.selectors.get(name).loader()) for name in selectors]
+    truth = read_image_data(data)
+    if noisy_labels is not None:
+        given, noise_mode = np.asarray(data[noisy_labels], dtype=np.int64), noisy_labels
+    else:
+        noise = plugins.noise_models.get(noise_mode).loader()
+        given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed)
+    is_right = given == truth.labels
+    actual = float(1 - is_right.mean())
+    prepared = prepare_run(
+        data,
+        given,
+        plugins=plugins,
+        class_names=truth.class_names,
+        model=model,
+        tuning=tuning,
+        device=device,
+        seed=seed,
+        cache_dir=cache_dir,
+        noise_ratio=actual,
+        noise_ratio_source="oracle",
+        feature_progress=feature_progress,
+        epoch_end=epoch_end,
+    )
+    detections = {name: judge(prepared, name, selector) for name, selector in chosen}
+    result = ComparisonResult(
+        data=data_name,
+        num_examples=len(given),
+        num_classes=len(truth.class_names),
+        noise_mode=noise_mode,
+        noise_ratio=actual if noisy_labels else noise_ratio,
+        actual_noise_ratio=actual,
+        model=model,
+        seed=seed,
+        seconds=time.perf_counter() - started,
+        feature_seconds=prepared.feature_seconds,
+        selectors=tuple(_result(name, detection, is_right) for name, detection in detections.items()),
+    )
+    return Comparison(result=result, detections=detections, data=truth)
+
+
+def _result(name: str, detection: Detection, is_right: np.ndarray) -> SelectorResult:
+    source = detection.details.get("noise_ratio_source")
+    return SelectorResult(
+        name=name,
+        metrics=detection_metrics(~detection.is_label_issue, detection.label_quality, is_right),
+        seconds=detection.settings["seconds"],
+        note=ORACLE_NOTE if source == "oracle" else "",
+        noise_ratio_used=detection.details.get("noise_ratio_used"),
+        noise_ratio_source=source,
+    )

@@ -1,0 +1,66 @@
+"""How close the feature pass comes to the bare encoder."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from deft_plugin.data import read_image_data
+
+if TYPE_CHECKING:
+    from deft_plugin.plugins import Plugins
+    from deft_plugin.types import Backbone
+
+BARE_BATCHES = 20
+
+
+def measure_feature_pass(
+    data: Any, *, plugins: Plugins, model: str, device: str, batch_size: int, limit: int | None
+) -> dict[str, Any]:
+    """Time the whole pass (reading, decoding, encoding, writing) between two timings of the encoder alone.
+
+    Returns
+    -------
+    dict
+        Images per second of both, and their ratio. The bare encoder runs on one preprocessed batch again and again.
+    """
+    from deft_plugin.features import compute_image_features
+    from deft_plugin.precision import compute_dtype, pick_device
+
+    device = pick_device(device)
+    backbone = plugins.backbones.get(model).loader(model).to(device)
+    images = read_image_data(data.select(range(limit)) if limit else data).images
+    before = _bare_images_per_second(backbone, images, device, batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        compute_image_features(backbone, images, device=device, batch_size=batch_size, cache_dir=folder)
+        whole = len(images) / (time.perf_counter() - started)
+    after = _bare_images_per_second(backbone, images, device, batch_size)
+    bare = (before + after) / 2
+    return {
+        "model": model,
+        "device": device,
+        "dtype": str(compute_dtype(device)),
+        "batch_size": batch_size,
+        "num_images": len(images),
+        "bare_images_per_second": round(bare, 1),
+        "pass_images_per_second": round(whole, 1),
+        "ratio": round(whole / bare, 3),
+    }
+
+
+def _bare_images_per_second(backbone: Backbone, images: Any, device: str, batch_size: int) -> float:
+    import torch
+
+    from deft_plugin.precision import autocast
+
+    rows = range(min(batch_size, len(images)))
+    pixels = torch.stack([backbone.preprocess(images.load(row)) for row in rows]).to(device)
+    with torch.inference_mode(), autocast(device):
+        for _ in range(3):
+            backbone.encode_images(pixels)
+        started = time.perf_counter()
+        for _ in range(BARE_BATCHES):
+            backbone.encode_images(pixels).sum().item()
+    return BARE_BATCHES * len(pixels) / (time.perf_counter() - started)

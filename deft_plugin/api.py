@@ -1,0 +1,373 @@
+"""``detect`` and ``find_label_issues``: from a user's data to verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from deft_plugin.data import ImageData, read_image_data
+from deft_plugin.detection import NO_PREDICTION, Detection
+from deft_plugin.errors import DeftError, InputError, UnreadableImageError
+from deft_plugin.labels import check_labels, check_pred_probs
+from deft_plugin.run import NoiseRatioSource, Run
+from deft_plugin.types import EpochEnd, Selection, Selector
+
+if TYPE_CHECKING:
+    from deft_plugin.plugins import Plugins
+
+DEFAULT_MODEL = "bridge-lite0"
+OnBadImage: TypeAlias = Literal["raise", "flag"]
+RankedBy: TypeAlias = Literal["label_quality", "self_confidence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun:
+    """A run with what is needed to carry verdicts back to the user's rows.
+
+    Attributes
+    ----------
+    run : Run
+        Over the readable rows.
+    data : ImageData, optional
+        None if there are only pred_probs.
+    given_labels : np.ndarray of shape (N,), int64
+        Of all rows.
+    digests : np.ndarray of shape (N, 16), uint8, optional
+    is_readable : np.ndarray of shape (N,), bool
+    settings : dict
+        JSON values that the verdicts depend on.
+    feature_seconds : float
+        Time of the feature pass; 0 if it was cached.
+    """
+
+    run: Run
+    data: ImageData | None
+    given_labels: np.ndarray
+    digests: np.ndarray | None
+    is_readable: np.ndarray
+    settings: dict[str, Any]
+    feature_seconds: float
+
+
+def find_label_issues(
+    data: Any = None,
+    labels: Any = None,
+    *,
+    method: str | Selector = "deft",
+    class_names: Sequence[str] | None = None,
+    return_indices_ranked_by: RankedBy | None = None,
+    model: str = DEFAULT_MODEL,
+    tuning: str = "auto",
+    device: str = "auto",
+    batch_size: int = 64,
+    seed: int = 0,
+    cache_dir: Path | str | None = None,
+    pred_probs: Any = None,
+    noise_ratio: float | None = None,
+    on_bad_image: OnBadImage = "raise",
+    verbose: bool = False,
+) -> np.ndarray:
+    """Find wrong labels; cleanlab's call shape. Parameters are those of `detect`.
+
+    Parameters
+    ----------
+    return_indices_ranked_by : "label_quality" or "self_confidence", optional
+        Give indices of issues, worst first, instead of a mask. Both names mean `Detection.label_quality`.
+
+    Returns
+    -------
+    np.ndarray of shape (N,), bool
+        True = label issue; or of shape (n_issues,), int.
+    """
+    if return_indices_ranked_by not in (None, "label_quality", "self_confidence"):
+        raise InputError(
+            "Expected return_indices_ranked_by to be None, 'label_quality' or 'self_confidence', but got "
+            f"{return_indices_ranked_by!r}."
+        )
+    detection = detect(
+        data,
+        labels,
+        method=method,
+        class_names=class_names,
+        model=model,
+        tuning=tuning,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        cache_dir=cache_dir,
+        pred_probs=pred_probs,
+        noise_ratio=noise_ratio,
+        on_bad_image=on_bad_image,
+        verbose=verbose,
+    )
+    return detection.is_label_issue if return_indices_ranked_by is None else detection.ranked_issue_indices()
+
+
+def detect(
+    data: Any = None,
+    labels: Any = None,
+    *,
+    method: str | Selector = "deft",
+    class_names: Sequence[str] | None = None,
+    model: str = DEFAULT_MODEL,
+    tuning: str = "auto",
+    device: str = "auto",
+    batch_size: int = 64,
+    seed: int = 0,
+    cache_dir: Path | str | None = None,
+    pred_probs: Any = None,
+    noise_ratio: float | None = None,
+    on_bad_image: OnBadImage = "raise",
+    verbose: bool = False,
+    plugins: Plugins | None = None,
+) -> Detection:
+    """Judge every label of a data set.
+
+    Parameters
+    ----------
+    data : datasets.Dataset, path, map-style torch data set, or sequence of images
+        See `deft_plugin.data.read_image_data`. May be left out for a method that needs only `pred_probs`.
+    labels : sequence of int or str of length N, optional
+        Given labels, if `data` does not have them.
+    method : str or Selector
+        Name of a registered selector (``deft plugins`` lists them), or one of your own.
+    class_names : sequence of str of length K, optional
+        If `data` does not have them. DeFT reads them: they should be words.
+    model : str
+        A registered backbone, an open_clip name such as "ViT-B-16/openai", or a local folder.
+    tuning : str
+        How DeFT adapts the image encoder; "auto" takes what suits encoder and device.
+    device : str
+        "auto", "cpu", "cuda", "mps", ...
+    batch_size : int
+        Images that go through the encoder at a time.
+    seed : int
+        The same seed, data and machine give the same verdicts.
+    cache_dir : path, optional
+        Where image features are kept; else $DEFT_CACHE_DIR or the user's cache folder.
+    pred_probs : array of shape (N, K), optional
+        Out-of-sample class probabilities, for methods that need them.
+    noise_ratio : float in [0, 1), optional
+        Expected share of wrong labels, for methods that need to be told; else they estimate it.
+    on_bad_image : "raise" or "flag"
+        Whether an unreadable image is an error, or a row of the result marked ``is_image_issue``.
+    verbose : bool
+        Show progress.
+    plugins : Plugins, optional
+        As loaded by `deft_plugin.plugins.load_plugins`; by default all installed ones.
+
+    Returns
+    -------
+    Detection
+
+    Raises
+    ------
+    InputError, UnreadableImageError, UnknownNameError, MissingWeightsError
+        Each says what was expected, what came, and how to mend it.
+    """
+    from deft_plugin.plugins import load_plugins
+    from deft_plugin.progress import ConsoleProgress
+
+    plugins = plugins or load_plugins()
+    selector = method if not isinstance(method, str) else plugins.selectors.get(method).loader()
+    name = method if isinstance(method, str) else type(method).__name__
+    with ConsoleProgress(enabled=verbose) as progress:
+        prepared = prepare_run(
+            data,
+            labels,
+            needs_images=selector.needs_images,
+            class_names=class_names,
+            model=model,
+            tuning=tuning,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            cache_dir=cache_dir,
+            pred_probs=pred_probs,
+            noise_ratio=noise_ratio,
+            on_bad_image=on_bad_image,
+            plugins=plugins,
+            feature_progress=progress.features,
+            epoch_end=progress.epoch_end,
+        )
+        return judge(prepared, name, selector)
+
+
+def prepare_run(
+    data: Any,
+    labels: Any = None,
+    *,
+    plugins: Plugins,
+    needs_images: bool = True,
+    class_names: Sequence[str] | None = None,
+    model: str = DEFAULT_MODEL,
+    tuning: str = "auto",
+    device: str = "auto",
+    batch_size: int = 64,
+    seed: int = 0,
+    cache_dir: Path | str | None = None,
+    pred_probs: Any = None,
+    noise_ratio: float | None = None,
+    noise_ratio_source: NoiseRatioSource = "given",
+    on_bad_image: OnBadImage = "raise",
+    feature_progress: Callable[[int, int], None] | None = None,
+    epoch_end: Callable[[EpochEnd], None] | None = None,
+) -> PreparedRun:
+    """Check the input, encode the images, and set up a run that any number of selectors can share.
+
+    Parameters are those of `detect`, and the two progress callbacks.
+    """
+    _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
+    settings = {"seed": seed, "noise_ratio": noise_ratio}
+    if not needs_images and pred_probs is not None:
+        given, names = check_labels(labels, class_names=class_names)
+        probs = check_pred_probs(pred_probs, len(given), len(names))
+        run = Run(
+            labels=given,
+            class_names=names,
+            given_pred_probs=probs,
+            noise_ratio=noise_ratio,
+            noise_ratio_source=noise_ratio_source,
+            seed=seed,
+        )
+        return PreparedRun(
+            run=run,
+            data=None,
+            given_labels=given,
+            digests=None,
+            is_readable=np.ones(len(given), bool),
+            settings=settings,
+            feature_seconds=0.0,
+        )
+    if data is None:
+        raise InputError(
+            "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
+            "'confident_learning'; got neither."
+        )
+    images = read_image_data(data, labels, class_names)
+    probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
+
+    from deft_plugin.features import compute_image_features
+    from deft_plugin.precision import pick_device
+
+    device = pick_device(device)
+    backbone = plugins.backbones.get(model).loader(model).to(device)
+    features = compute_image_features(
+        backbone,
+        images.images,
+        device=device,
+        batch_size=batch_size,
+        cache_dir=cache_dir,
+        progress=feature_progress,
+    )
+    keep = np.flatnonzero(features.is_readable)
+    if len(keep) < len(features.is_readable) and on_bad_image == "raise":
+        _raise_first_bad(images, features.is_readable)
+    check_labels(images.labels[keep], class_names=images.class_names)
+
+    def listen(event: EpochEnd) -> None:
+        if epoch_end:
+            epoch_end(event)
+        plugins.manager.hook.deft_epoch_end(event=event)
+
+    run = Run(
+        labels=images.labels[keep],
+        class_names=images.class_names,
+        backbone=backbone,
+        raw_features=features.features if len(keep) == len(images.labels) else features.features[keep],
+        digests=features.digests[keep],
+        given_pred_probs=None if probs is None else probs[keep],
+        noise_ratio=noise_ratio,
+        noise_ratio_source=noise_ratio_source,
+        tuning=tuning,
+        seed=seed,
+        device=device,
+        epoch_end=listen,
+    )
+    return PreparedRun(
+        run=run,
+        data=images,
+        given_labels=images.labels,
+        digests=features.digests,
+        is_readable=features.is_readable,
+        settings={**settings, "model": model, "tuning": tuning, "device": device},
+        feature_seconds=features.seconds,
+    )
+
+
+def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
+    """Let a selector judge a prepared run, and carry its verdicts back to all rows.
+
+    Raises
+    ------
+    DeftError
+        If the selector raises or gives something other than a verdict for each example; names it.
+    """
+    started = time.perf_counter()
+    try:
+        selection = selector.select(prepared.run)
+    except DeftError:
+        raise
+    except Exception as error:
+        raise DeftError(f"Selector {name!r} failed with {type(error).__name__}: {error}") from error
+    _check_selection(selection, name, len(prepared.run.labels))
+    readable = prepared.is_readable
+    label_quality = np.zeros(len(readable))
+    is_label_issue = np.ones(len(readable), bool)
+    predicted = np.full(len(readable), NO_PREDICTION, np.int64)
+    label_quality[readable] = selection.label_quality
+    is_label_issue[readable] = ~np.asarray(selection.is_clean)
+    predicted[readable] = selection.predicted_labels
+    return Detection(
+        method=name,
+        label_quality=label_quality,
+        is_label_issue=is_label_issue,
+        predicted_labels=predicted,
+        given_labels=prepared.given_labels,
+        class_names=prepared.run.class_names,
+        image_digests=prepared.digests,
+        is_image_issue=~readable,
+        image_column=prepared.data.image_column if prepared.data else None,
+        label_column=prepared.data.label_column if prepared.data else None,
+        settings={**prepared.settings, "seconds": time.perf_counter() - started},
+        details=selection.details,
+    )
+
+
+def _check_settings(*, batch_size: int, noise_ratio: float | None, on_bad_image: str) -> None:
+    if batch_size < 1:
+        raise InputError(f"Expected batch_size of at least 1, but got {batch_size}.")
+    if noise_ratio is not None and not 0 <= noise_ratio < 1:
+        raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {noise_ratio}.")
+    if on_bad_image not in ("raise", "flag"):
+        raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {on_bad_image!r}.")
+
+
+def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
+    """Decode the first unreadable image again, for the error that names its row and file."""
+    bad = np.flatnonzero(~is_readable)
+    try:
+        data.images.load(int(bad[0]))
+    except UnreadableImageError as error:
+        raise UnreadableImageError(
+            f"{error} {len(bad)} of {len(is_readable)} images cannot be read. Mend or remove them, or pass "
+            "on_bad_image='flag' to keep them in the result as issues of their own kind."
+        ) from error
+    raise UnreadableImageError(
+        f"{data.images.describe(int(bad[0]))} could not be read when its features were computed, but can be read "
+        "now. Delete the feature cache and try again."
+    )
+
+
+def _check_selection(selection: Selection, name: str, num_examples: int) -> None:
+    for field in ("is_clean", "label_quality", "predicted_labels"):
+        shape = np.shape(getattr(selection, field))
+        if shape != (num_examples,):
+            raise DeftError(
+                f"Expected selector {name!r} to give {field} of shape ({num_examples},), but it gave {shape}."
+            )

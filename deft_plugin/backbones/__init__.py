@@ -1,0 +1,1 @@
+"""Vision-language models that DeFT can prompt."""

@@ -1,0 +1,52 @@
+"""The detector and the backbones that come with the package, registered through the public hooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deft_plugin.backbones.open_clip import is_open_clip_name
+from deft_plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from deft_plugin.plugins import Register
+    from deft_plugin.types import Backbone, BackboneLoader, Selector, SelectorLoader
+
+
+def _load_deft() -> Selector:
+    from deft_plugin.detector import Deft
+
+    return Deft()
+
+
+def _load_bridge(name: str) -> Backbone:
+    from deft_plugin.backbones.bridge import load_bridge
+
+    return load_bridge(name)
+
+
+def _load_open_clip(name: str) -> Backbone:
+    from deft_plugin.backbones.open_clip import load_open_clip
+
+    return load_open_clip(name)
+
+
+@hookimpl
+def register_selectors(register: Register[SelectorLoader]) -> None:
+    """Register DeFT."""
+    register("deft", _load_deft, summary="positive and negative text prompts (Wei et al., NeurIPS 2024)")
+
+
+@hookimpl
+def register_backbones(register: Register[BackboneLoader]) -> None:
+    """Register the embedded model and open_clip's models."""
+    register(
+        "bridge-lite0",
+        _load_bridge,
+        summary="embedded: EfficientNet-Lite0 and MiniLM, joined by ImageNet names",
+    )
+    register(
+        "open_clip",
+        _load_open_clip,
+        summary='"architecture/pretrained", such as "ViT-B-16/openai", or a local folder',
+        accepts=is_open_clip_name,
+    )

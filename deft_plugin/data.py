@@ -1,0 +1,212 @@
+"""Reading what the user has: a folder, a Hugging Face data set, a torch data set, or images with labels."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from deft_plugin.errors import InputError
+from deft_plugin.hf_columns import find_image_column, find_label_column, read_column
+from deft_plugin.image_folder import find_files
+from deft_plugin.image_sources import (
+    FileImages,
+    ImageSource,
+    IndexedImages,
+    StoredImages,
+    get_sample,
+    is_pair,
+)
+from deft_plugin.labels import check_labels
+from deft_plugin.stored_datasets import holds_dataset, read_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """Images with the labels to be judged.
+
+    Attributes
+    ----------
+    images : ImageSource
+    labels : np.ndarray of shape (N,), int64 in [0, K)
+    class_names : tuple of str of length K
+    image_column, label_column : str, optional
+        Where they are in a Hugging Face data set; None for other data, or if the labels were given apart.
+    """
+
+    images: ImageSource
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    image_column: str | None = None
+    label_column: str | None = None
+
+
+def read_image_data(data: Any, labels: Any = None, class_names: Any = None) -> ImageData:
+    """Read images and labels; images are decoded later, when they are asked for.
+
+    Parameters
+    ----------
+    data : datasets.Dataset, path, map-style torch data set, or sequence of images
+        A path is that of a folder of class folders, of Parquet files (a file, a folder, or a glob), or of
+        what ``Dataset.save_to_disk`` wrote. Images in a sequence are PIL images, numpy arrays or paths. A
+        torch data set must give the same image at each access: no augmentation, no normalisation. Its
+        ``targets`` and ``classes`` are taken if it has them, else each row is read once for its label.
+    labels : sequence of int or str of length N, or str, optional
+        Instead of the labels that `data` has. A string names the label column of a Hugging Face data set.
+    class_names : sequence of str of length K, optional
+        Instead of the class names that `data` has. For a folder of class folders, their order.
+
+    Returns
+    -------
+    ImageData
+
+    Raises
+    ------
+    InputError
+        If the data cannot be understood; says what was expected.
+    UnreadableImageError
+        If a torch data set without ``targets`` cannot read a row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> data = read_image_data([np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8)], labels=["cat", "dog"])
+    >>> data.labels, data.class_names
+    (array([0, 1]), ('cat', 'dog'))
+    """
+    for is_kind, read in _READERS:
+        if is_kind(data):
+            return read(data, labels, class_names)
+    raise InputError(
+        "Expected data as a datasets.Dataset, a path, a map-style torch data set, or a sequence of images "
+        f"with labels, but got {type(data).__name__}. {_advice(data)}"
+    )
+
+
+def _read_hf(dataset: Dataset, labels: Any, class_names: Any) -> ImageData:
+    image_column = find_image_column(dataset)
+    label_column = _label_column(dataset, labels)
+    if class_names is None:
+        class_names = _names_of(dataset, label_column)
+    if label_column is not None:
+        labels = read_column(dataset, label_column)
+    checked, names = check_labels(labels, num_examples=len(dataset), class_names=class_names)
+    return ImageData(
+        images=StoredImages(dataset, image_column),
+        labels=checked,
+        class_names=names,
+        image_column=image_column,
+        label_column=label_column,
+    )
+
+
+def _label_column(dataset: Dataset, labels: Any) -> str | None:
+    if labels is None:
+        return find_label_column(dataset)
+    if getattr(labels, "source", None) is dataset:  # dataset["label"]
+        return labels.column_name
+    return labels if isinstance(labels, str) else None
+
+
+def _names_of(dataset: Dataset, label_column: str | None) -> list[str] | None:
+    """Class names of the label column; for labels that were given apart, of the only ClassLabel column."""
+    named = {name: feature.names for name, feature in dataset.features.items() if hasattr(feature, "names")}
+    if label_column is None and len(named) == 1:
+        return next(iter(named.values()))
+    return named.get(label_column)
+
+
+def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any) -> ImageData:
+    if holds_dataset(path):
+        return _read_hf(read_dataset(path), labels, class_names)
+    if labels is not None:
+        raise InputError(
+            "Expected no labels with a folder, whose class folders give the labels. Pass a list of paths as "
+            "data to give labels apart."
+        )
+    root = Path(path)
+    files_of_class = find_files(root)
+    files = [file for of_class in files_of_class.values() for file in of_class]
+    given = [name for name, of_class in files_of_class.items() for _ in of_class]
+    if class_names is None:
+        class_names = list(files_of_class)
+    checked, names = check_labels(given, class_names=class_names)
+    return ImageData(images=FileImages(files, root), labels=checked, class_names=names)
+
+
+def _read_rows(data: Any, labels: Any, class_names: Any) -> ImageData:
+    rows = data.to_list() if hasattr(data, "to_list") else data  # a pandas Series is not indexed by position
+    if labels is None:
+        labels = _targets(rows)
+    if labels is None:
+        labels = [_label_of(rows, row) for row in range(len(rows))]
+    if class_names is None:
+        class_names = _classes(rows)
+    checked, names = check_labels(labels, num_examples=len(rows), class_names=class_names)
+    return ImageData(images=IndexedImages(rows), labels=checked, class_names=names)
+
+
+def _targets(data: Any) -> Any:
+    """Labels that a torch data set knows without reading its images, also through a torch ``Subset``."""
+    if hasattr(data, "indices") and hasattr(data, "dataset"):
+        targets = _targets(data.dataset)
+        return None if targets is None else np.asarray(targets)[np.asarray(data.indices)]
+    targets = getattr(data, "targets", None)
+    if targets is None or getattr(data, "target_transform", None) is not None:
+        return None
+    return targets if len(targets) == len(data) else None
+
+
+def _classes(data: Any) -> Any:
+    found = getattr(data, "classes", None)
+    return _classes(data.dataset) if found is None and hasattr(data, "dataset") else found
+
+
+def _label_of(data: Any, row: int) -> Any:
+    sample = get_sample(data, row)
+    if not is_pair(sample):
+        raise InputError(
+            f"Expected labels=..., or rows that are pairs (image, label), but row {row} is {type(sample).__name__}."
+        )
+    return sample[1]  # pyright: ignore[reportIndexIssue]
+
+
+def _advice(data: Any) -> str:
+    kinds = [kind.__name__ for kind in type(data).__mro__]
+    return next((_ADVICE[kind] for kind in kinds if kind in _ADVICE), "")
+
+
+_ADVICE = {
+    "DatasetDict": "Pass one split: data['train'].",
+    "IterableDatasetDict": "Pass one split, and load it without streaming=True.",
+    "IterableDataset": "Rows are read more than once: load it without streaming=True, or as a map-style set.",
+    "DataLoader": "Pass its data set: data.dataset.",
+    "DataFrame": "Pass the column of paths or images, and labels=frame['label'].",
+    "generator": "Pass list(data).",
+    "dict": "Pass one split, or a sequence of images with labels=...",
+}
+
+
+def _is_hf(data: Any) -> bool:
+    datasets = sys.modules.get("datasets")  # whoever holds such a data set has imported it
+    return datasets is not None and isinstance(data, datasets.Dataset)
+
+
+def _has_rows(data: Any) -> bool:
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not _advice(data)
+
+
+_Reader: TypeAlias = Callable[[Any, Any, Any], ImageData]
+_READERS: tuple[tuple[Callable[[Any], bool], _Reader], ...] = (
+    (_is_hf, _read_hf),
+    (lambda data: isinstance(data, str | os.PathLike), _read_path),
+    (_has_rows, _read_rows),
+)

@@ -1,0 +1,133 @@
+"""A detection on disk: a folder with a Parquet file of verdicts and a JSON file with the rest; no pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deft_plugin.detection import Detection
+from deft_plugin.errors import InputError
+from deft_plugin.images import DIGEST_SIZE
+
+VERDICTS_FILE = "verdicts.parquet"
+DETECTION_FILE = "detection.json"
+FORMAT_VERSION = 1
+
+_ARRAYS = ("is_label_issue", "label_quality", "given_labels", "predicted_labels", "is_image_issue")
+_SETTINGS = ("method", "class_names", "image_column", "label_column", "settings", "details")
+
+
+def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None:
+    """Write a detection; see `deft_plugin.detection.Detection.save`."""
+    target = Path(folder)
+    _restore_previous(target)
+    _refuse_foreign(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _new_folder_beside(target) as new:
+        _write_verdicts(detection, new / VERDICTS_FILE)
+        rest = {"format_version": FORMAT_VERSION, **{name: getattr(detection, name) for name in _SETTINGS}}
+        (new / DETECTION_FILE).write_text(json.dumps(rest, indent=2, ensure_ascii=False), encoding="utf-8")
+        _put_in_place(new, target)
+
+
+def load_detection(folder: str | os.PathLike[str]) -> Detection:
+    """Read a detection; see `deft_plugin.detection.Detection.load`."""
+    source = Path(folder)
+    _restore_previous(source)
+    for file in (source / DETECTION_FILE, source / VERDICTS_FILE):
+        if not file.is_file():
+            raise InputError(
+                f"Expected a folder that Detection.save wrote, but {source} has no {file.name}"
+                f"{'' if source.is_dir() else ': there is no such folder'}."
+            )
+    try:
+        rest = json.loads((source / DETECTION_FILE).read_text(encoding="utf-8"))
+        version = rest["format_version"]
+        if version == FORMAT_VERSION:
+            names = tuple(rest["class_names"])
+            settings = {name: rest[name] for name in _SETTINGS if name != "class_names"}
+            return Detection(**settings, class_names=names, **_read_verdicts(source / VERDICTS_FILE))
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"Expected a detection that can be read, but {source} is damaged: {type(error).__name__}: "
+            f"{error}. Detect again."
+        ) from error
+    raise InputError(
+        f"Expected a detection of format {FORMAT_VERSION}, but {source} has format {version}. Update deft-plugin."
+    )
+
+
+def _write_verdicts(detection: Detection, file: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: pa.array(getattr(detection, name)) for name in _ARRAYS}
+    if detection.image_digests is not None:
+        columns["image_digests"] = pa.array(map(bytes, detection.image_digests), type=pa.binary(DIGEST_SIZE))
+    pq.write_table(pa.table(columns), file)
+
+
+def _read_verdicts(file: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    arrays: dict[str, Any] = {name: table.column(name).to_numpy() for name in _ARRAYS}
+    digests = table.column("image_digests").to_pylist() if "image_digests" in table.column_names else None
+    if digests is not None:
+        digests = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_SIZE)
+    return {**arrays, "image_digests": digests}
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never replace a folder that holds anything but a detection."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Expected a folder to save into, but {folder} is a file.")
+    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set[str]()
+    if foreign := sorted(names - {VERDICTS_FILE, DETECTION_FILE, ".DS_Store"}):
+        raise InputError(
+            f"Expected an empty folder or an earlier detection to replace, but {folder} has other files "
+            f"({', '.join(foreign[:5])}). Save into a folder of its own."
+        )
+
+
+@contextlib.contextmanager
+def _new_folder_beside(target: Path) -> Generator[Path, None, None]:
+    new = target.parent / f".{target.name}.{uuid.uuid4().hex}.new"
+    new.mkdir()
+    try:
+        yield new
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # gone already, if all went well
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    # A folder that is not empty cannot be replaced in one step. Whoever finds none between the two steps
+    # below finds the previous one by its name, and puts it back.
+    previous = _previous(target)
+    if target.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        os.replace(target, previous)
+    try:
+        os.replace(new, target)
+    except OSError:
+        _restore_previous(target)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _restore_previous(target: Path) -> None:
+    """Undo a save that was killed between its last two steps."""
+    if _previous(target).is_dir() and not target.exists():
+        os.replace(_previous(target), target)
+
+
+def _previous(target: Path) -> Path:
+    return target.parent / f".{target.name}.previous"

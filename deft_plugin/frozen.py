@@ -1,0 +1,267 @@
+"""``tuning="frozen"``: the image encoder stays as it is; prompts and class residuals are learned on its features.
+
+What replaces the adapted encoder is a residual on each class's positive text feature (the class residual of Yu et
+al., "Task Residual for Tuning Vision-Language Models", CVPR 2023), trained by L_sim as the encoder would be.
+
+**The cone.** A negative prompt can be a threshold in CLIP, since every image is at about the same similarity to every
+text. Centred features have no such cone, and a learned constant in its place overfits small classes. Here the
+cone is the image's own: a negative prompt is measured from the *background*, the soft maximum over the positive
+prompts of the classes whose images get this label by mistake (`functional.background_logits`), and may move
+away from it by `CONE_SINE`, the sine of the cone's half-angle.
+
+**Out of sample.** A linear map of 1,000 numbers fits wrong labels too, and then approves of them. So examples are
+dealt into folds, each with prompts of its own that never see its examples; all folds are trained side by side.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deft_plugin import functional
+from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.types import Backbone, EpochEnd
+
+CONE_SINE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenSettings:
+    """Settings of frozen tuning; one set for all data.
+
+    Attributes
+    ----------
+    n_ctx : int
+        M, context vectors of a prompt.
+    epochs, warmup_epochs : int
+        In warm-up all examples are taken as clean.
+    residual_learning_rate, context_learning_rate : float
+        SGD with momentum and Adam, both with a cosine schedule.
+    momentum, weight_decay : float
+        Of the class residuals.
+    text_updates_per_epoch : int
+        How often the prompts go through the text tower; see `prompts.SoftPrompts`.
+    sharpening : float
+        Factor on logits for the final scores: a class posterior learned from noisy labels is flatter than the
+        truth's.
+    """
+
+    n_ctx: int = 16
+    epochs: int = 10
+    warmup_epochs: int = 2
+    residual_learning_rate: float = 0.3
+    context_learning_rate: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    text_updates_per_epoch: int = 1
+    sharpening: float = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the detector says of every example, each from the fold that has not seen it.
+
+    Attributes
+    ----------
+    p_clean : Tensor of shape (N,)
+    predicted_labels : Tensor of shape (N,), int64
+    transition : Tensor of shape (K, K)
+        Estimated probability of the given label (column) for a true class (row).
+    """
+
+    p_clean: Tensor
+    predicted_labels: Tensor
+    transition: Tensor
+
+
+class _Scheduled:
+    """An optimiser with a cosine schedule over its `num_steps` steps."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, num_steps: int) -> None:
+        self._optimizer = optimizer
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+
+    def step(self) -> None:
+        """Make a step and clear the gradients."""
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.schedule.step()
+
+
+class FrozenTuning:
+    """Trains prompts and class residuals on image features, in folds.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    class_names : tuple of str of length K
+    features : np.ndarray of shape (N, D)
+        L2-normalised; float16 or float32, may be memory-mapped.
+    labels : np.ndarray of shape (N,), int64
+        Given labels.
+    folds : np.ndarray of shape (N,), int64 in [0, F)
+        Which fold judges the example.
+    n_folds : int
+        F.
+    settings : FrozenSettings
+    seed : int
+    device : str
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: tuple[str, ...],
+        features: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        *,
+        n_folds: int,
+        settings: FrozenSettings,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        self.settings, self._n_folds = settings, n_folds
+        self._scale = backbone.logit_scale
+        self._features, self._folds = features, folds
+        self._device = torch.device(device)
+        self._labels = torch.as_tensor(labels, device=self._device)
+        self._num_classes = len(class_names)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._prompts = SoftPrompts(
+            backbone, class_names, n_ctx=settings.n_ctx, n_folds=n_folds, seed=seed, device=device
+        )
+        self._train_rows = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
+        self._train_size = min(len(rows) for rows in self._train_rows)
+        # Few examples need small batches to make enough steps.
+        self._batch_size = min(256, max(64, len(labels) // 128))
+        shape = (n_folds, self._num_classes, features.shape[1])
+        self._residual = torch.zeros(shape, device=self._device, requires_grad=True)
+        self._transition = functional.symmetric_transition(self._num_classes).to(self._device)
+        self._text = torch.empty(0)
+        self._is_clean = torch.ones_like(self._labels, dtype=torch.bool)
+        self._pseudo_labels = self._labels.clone()
+
+    def fit(self, epoch_end: Callable[[EpochEnd], None]) -> Scores:
+        """Train for all epochs and score every example out of sample."""
+        steps = math.ceil(self._train_size / self._batch_size)
+        blocks = min(self.settings.text_updates_per_epoch, steps)
+        residual, context = self._make_optimizers(steps, blocks)
+        self._text = self._prompts.encode().to(self._device)
+        for epoch in range(1, self.settings.epochs + 1):
+            started = time.perf_counter()
+            losses = torch.zeros(2, device=self._device)
+            batches = self._deal_batches(steps)
+            for block in np.array_split(np.arange(steps), blocks):
+                losses += self._fit_block([batches[step] for step in block], residual, context)
+            if epoch >= self.settings.warmup_epochs:
+                self._select()
+            epoch_end(
+                EpochEnd(
+                    epoch=epoch,
+                    num_epochs=self.settings.epochs,
+                    losses={"dp": float(losses[0]) / steps, "sim": float(losses[1]) / steps},
+                    selected_fraction=float(self._is_clean.float().mean()),
+                    learning_rate=float(residual.schedule.get_last_lr()[0]),
+                    examples_per_second=len(self._labels) / (time.perf_counter() - started),
+                )
+            )
+        return self._score()
+
+    def _make_optimizers(self, steps: int, blocks: int) -> tuple[_Scheduled, _Scheduled]:
+        settings = self.settings
+        residual = torch.optim.SGD(
+            [self._residual],
+            lr=settings.residual_learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        context = torch.optim.Adam([self._prompts.context], lr=settings.context_learning_rate)
+        return _Scheduled(residual, settings.epochs * steps), _Scheduled(context, settings.epochs * blocks)
+
+    def _fit_block(self, batches: list[np.ndarray], residual: _Scheduled, context: _Scheduled) -> Tensor:
+        """Train the residuals on batches of rows (F, B) with the same text, then the contexts once."""
+        text = self._text.requires_grad_()
+        losses = torch.stack([self._step(rows, text, residual) for rows in batches])
+        assert text.grad is not None
+        self._prompts.backward(text.grad.cpu() / len(batches))
+        context.step()
+        self._text = self._prompts.encode().to(self._device)
+        return losses.sum(0)
+
+    def _deal_batches(self, steps: int) -> list[np.ndarray]:
+        """Shuffle each fold's training rows and deal them into `steps` arrays (F, B)."""
+        shuffled = np.stack(
+            [
+                rows[torch.randperm(len(rows), generator=self._generator).numpy()][: self._train_size]
+                for rows in self._train_rows
+            ]
+        )
+        return np.array_split(shuffled, steps, axis=1)
+
+    def _step(self, rows: np.ndarray, text: Tensor, residual: _Scheduled) -> Tensor:
+        """One gradient step of the residuals on rows (F, B); the text's gradient is only summed up."""
+        images = self._images(rows)  # (F, B, D)
+        index = torch.as_tensor(rows, device=self._device)
+        labels, clean, pseudo = self._labels[index], self._is_clean[index], self._pseudo_labels[index]
+        positive = self._positive_logits(images, text[:, POSITIVE], self._residual)  # (F, B, K)
+        complement = functional.complementary_labels(pseudo, self._num_classes, self._generator)
+        margins = [self._margin(images, positive.detach(), text[:, NEGATIVE], of) for of in (pseudo, complement)]
+        dp = functional.dp_loss(*margins).mean(-1)  # (F,)
+        sim = functional.sim_loss(positive, labels, clean)
+        (dp + sim).sum().backward()
+        residual.step()
+        return torch.stack([dp.detach().mean(), sim.detach().mean()])
+
+    def _positive_logits(self, images: Tensor, text: Tensor, residual: Tensor) -> Tensor:
+        """S · sim(I, T+), (F, B, K)."""
+        prototypes = F.normalize(text + residual, dim=-1)
+        return self._scale * images @ prototypes.transpose(1, 2)
+
+    def _margin(self, images: Tensor, positive: Tensor, negative_text: Tensor, labels: Tensor) -> Tensor:
+        """Positive minus negative logit of `labels` (F, B)."""
+        fold = torch.arange(len(labels), device=labels.device).unsqueeze(1)
+        similarity = (images * negative_text[fold, labels]).sum(-1)  # (F, B)
+        background = functional.background_logits(positive, self._transition, labels)
+        own = positive.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return own - background - CONE_SINE * self._scale * similarity
+
+    def _images(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._features[rows]).to(self._device).float()
+
+    @torch.no_grad()
+    def _judge(self, sharpening: float) -> tuple[Tensor, Tensor]:
+        """Positive logits (N, K) and margins of the given labels (N,), each from the fold that has not seen it."""
+        logits = torch.empty(len(self._labels), self._num_classes, device=self._device)
+        margins = torch.empty(len(self._labels), device=self._device)
+        for fold in range(self._n_folds):
+            for rows in _pieces(np.flatnonzero(self._folds == fold)):
+                images = self._images(rows).unsqueeze(0)
+                text, residual = self._text[fold : fold + 1], self._residual[fold : fold + 1]
+                positive = sharpening * self._positive_logits(images, text[:, POSITIVE], residual)
+                labels = self._labels[rows].unsqueeze(0)
+                logits[rows] = positive[0]
+                margins[rows] = self._margin(images, positive, text[:, NEGATIVE], labels)[0]
+        return logits, margins
+
+    def _select(self) -> None:
+        logits, margins = self._judge(1.0)
+        self._is_clean = margins > 0
+        self._pseudo_labels = functional.pseudo_labels(self._labels, self._is_clean, logits)
+
+    def _score(self) -> Scores:
+        logits, _ = self._judge(self.settings.sharpening)
+        self._transition = functional.estimate_transition(logits, self._labels, self._transition)
+        logits, margins = self._judge(self.settings.sharpening)
+        return Scores(p_clean=torch.sigmoid(margins), predicted_labels=logits.argmax(-1), transition=self._transition)
+
+
+def _pieces(rows: np.ndarray, size: int = 4096) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

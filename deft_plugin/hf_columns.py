@@ -1,0 +1,99 @@
+"""Columns of a Hugging Face `datasets.Dataset`: which one holds the images, which one the labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deft_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LABEL_NAMES = ("label", "labels")
+"""Names that a column of labels has by convention."""
+
+_LABEL_TYPES = ("int", "uint", "string", "large_string")
+
+
+def find_image_column(dataset: Dataset) -> str:
+    """Find the one column of images.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+
+    Examples
+    --------
+    >>> import datasets
+    >>> features = datasets.Features({"photo": datasets.Image(), "label": datasets.Value("int64")})
+    >>> find_image_column(datasets.Dataset.from_dict({"photo": [], "label": []}, features=features))
+    'photo'
+    """
+    found = [name for name, feature in dataset.features.items() if _holds_images(feature)]
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        f"Expected one column of images, but got {_listed(found)} in {_columns(dataset)}. "
+        "Keep one with dataset.select_columns([image, label]); turn paths or bytes into images with "
+        "dataset.cast_column(image, datasets.Image())."
+    )
+
+
+def find_label_column(dataset: Dataset) -> str:
+    """Find the one column of labels: named "label" or "labels", else the only ClassLabel, int or str column.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+
+    Examples
+    --------
+    >>> import datasets
+    >>> find_label_column(datasets.Dataset.from_dict({"breed": ["pug", "corgi"]}))
+    'breed'
+    """
+    from datasets import ClassLabel, Value
+
+    plain = [name for name, feature in dataset.features.items() if isinstance(feature, ClassLabel | Value)]
+    by_name = [name for name in plain if name in LABEL_NAMES]
+    by_class = [name for name in plain if isinstance(dataset.features[name], ClassLabel)]
+    by_type = [name for name in plain if dataset.features[name].dtype.startswith(_LABEL_TYPES)]
+    found = by_name or by_class or by_type
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        f"Expected one column of labels, but got {_listed(found)} in {_columns(dataset)}. "
+        "Name the column with labels='...', or keep one with dataset.select_columns([image, label])."
+    )
+
+
+def read_column(dataset: Dataset, column: str) -> list[Any]:
+    """Read a column as it is stored, in the order of the rows, without format, transform or decoding.
+
+    Examples
+    --------
+    >>> import datasets
+    >>> read_column(datasets.Dataset.from_dict({"label": [3, 1, 2]}).select([2, 0]), "label")
+    [2, 3]
+    """
+    if column not in dataset.features:
+        raise InputError(f"Expected a column {column!r}, but got {_columns(dataset)}.")
+    table: Any = dataset.select_columns([column]).with_format("arrow")[:]
+    return table.column(column).to_pylist()
+
+
+def _holds_images(feature: Any) -> bool:
+    from datasets import Image
+
+    # Parquet files that other tools wrote say nothing of images: there they are plain bytes and path.
+    return isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
+
+
+def _listed(found: list[str]) -> str:
+    return ", ".join(map(repr, found)) or "none"
+
+
+def _columns(dataset: Dataset) -> str:
+    return f"a data set with columns {_listed(list(dataset.features))}"

@@ -1,0 +1,124 @@
+"""What a user is shown of a detection: a table, files, a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from deft_plugin.detection import Detection
+    from deft_plugin.image_sources import ImageSource
+
+METRICS = (
+    "clean_precision",
+    "clean_recall",
+    "clean_f1",
+    "noise_precision",
+    "noise_recall",
+    "noise_f1",
+    "auroc",
+    "auprc",
+)
+
+
+def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) -> None:
+    """Print how many labels look wrong, and the worst of them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = detection.ranked_issue_indices()
+    unreadable = int(detection.is_image_issue.sum())
+    title = f"{len(rows) - unreadable:,} of {len(detection):,} labels look wrong"
+    if unreadable:
+        title += f"; {unreadable:,} images cannot be read"
+    table = Table(title=title, box=box.SIMPLE_HEAD, caption="Quality: 0 = surely wrong, 1 = surely right.")
+    table.add_column("image", overflow="fold")
+    for header in ("given label", "predicted label"):
+        table.add_column(header)
+    table.add_column("quality", justify="right")
+    for row in rows[:limit]:
+        table.add_row(
+            Text(images.describe(int(row))),
+            Text(detection.class_names[detection.given_labels[row]]),
+            Text(_predicted(detection, int(row))),
+            f"{detection.label_quality[row]:.3f}",
+        )
+    Console().print(table)
+    if len(rows) > limit:
+        print(f"… and {len(rows) - limit:,} more; --output DIR writes them all.")
+
+
+def write_report(detection: Detection, images: ImageSource, folder: Path) -> list[Path]:
+    """Write issues.parquet, issues.csv, contact_sheet.png and the detection itself into a folder.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    from deft_plugin.contact_sheet import contact_sheet_of
+
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = issues_frame(detection, images)
+    parquet, csv, picture = folder / "issues.parquet", folder / "issues.csv", folder / "contact_sheet.png"
+    frame.to_parquet(parquet, index=False)
+    frame.to_csv(csv, index=False)
+    contact_sheet_of(detection, images.load).save(picture)
+    detection.save(folder / "detection")
+    return [parquet, csv, picture, folder / "detection"]
+
+
+def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
+    """All rows, the worst label quality first: `Detection.to_frame` with columns ``row`` and ``image`` in front."""
+    frame = detection.to_frame()
+    frame.insert(0, "row", range(len(frame)))
+    frame.insert(1, "image", [images.describe(row) for row in range(len(frame))])
+    return frame.sort_values("label_quality", kind="stable")
+
+
+def summary(detection: Detection, *, data: str) -> dict[str, Any]:
+    """JSON summary in the schema of the benchmarks; scores are null, since the truth is not known."""
+    selector = {"name": detection.method, **dict.fromkeys(METRICS), "seconds": detection.settings["seconds"]}
+    return {
+        "data": data,
+        "num_examples": len(detection),
+        "num_classes": len(detection.class_names),
+        "noise_mode": None,
+        "noise_ratio": None,
+        "model": detection.settings.get("model"),
+        "seed": detection.settings["seed"],
+        "seconds": detection.settings["seconds"],
+        "num_label_issues": int(detection.is_label_issue.sum()),
+        "num_image_issues": int(detection.is_image_issue.sum()),
+        "details": dict(detection.details),
+        "selectors": [selector],
+    }
+
+
+def write_json(path: str | Path, obj: object) -> None:
+    """Write JSON so that a reader finds the old file or the whole new one, never a part; folders are made.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `obj` has something that JSON has not, such as NaN; a file that was there stays as it is.
+    """
+    path = Path(path)
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _predicted(detection: Detection, row: int) -> str:
+    return "-" if detection.is_image_issue[row] else detection.class_names[detection.predicted_labels[row]]

@@ -1,0 +1,162 @@
+"""What plugins implement and what they are handed: selectors, backbones, noise models, progress events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from torch import Tensor
+
+    from deft_plugin.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a selector says of each example.
+
+    Attributes
+    ----------
+    is_clean : np.ndarray of shape (N,), bool
+        True where the given label is kept.
+    label_quality : np.ndarray of shape (N,), float in [0, 1]
+        Low = bad.
+    predicted_labels : np.ndarray of shape (N,), int
+        The label that the selector would give.
+    details : mapping
+        JSON values worth keeping: what was estimated, what was told.
+    """
+
+    is_clean: np.ndarray
+    label_quality: np.ndarray
+    predicted_labels: np.ndarray
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Selector(Protocol):
+    """Splits a noisy data set into clean and wrong labels, from what the run computes for all selectors.
+
+    Attributes
+    ----------
+    needs_images : bool
+        False if ``run.labels`` and ``run.pred_probs`` are all it reads.
+    """
+
+    needs_images: bool
+
+    def select(self, run: Run) -> Selection:
+        """Judge every example of the run."""
+        ...
+
+
+class PromptTokens(Protocol):
+    """Tokenised prompts of all classes with room for the context; opaque but for its owner, the backbone."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        ...
+
+
+class Backbone(Protocol):
+    """A vision-language model that DeFT can prompt. All features are L2-normalised float32.
+
+    Attributes
+    ----------
+    name : str
+    fingerprint : str
+        Changes when weights or preprocessing change; part of the key of cached features.
+    feature_dim : int
+        D, the width of image and text features.
+    context_dim : int
+        Width of one context vector: that of the text tower's token embeddings.
+    context_std : float
+        Standard deviation to draw context vectors from: that of the tower's token embeddings (CLIP: 0.02).
+    logit_scale : float
+        s = exp(logit_scale parameter), the factor on similarities; 1 / temperature.
+    has_cone : bool
+        True if every image is at a positive similarity to every text (CLIP). False if features spread around
+        the origin once they are centred on the data, as they must be then.
+    """
+
+    name: str
+    fingerprint: str
+    feature_dim: int
+    context_dim: int
+    context_std: float
+    logit_scale: float
+    has_cone: bool
+
+    def to(self, device: str) -> Backbone:
+        """Move both towers to a device, in place."""
+        ...
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Turn an RGB image into pixels (3, H, W), float32, as the image tower wants them."""
+        ...
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Encode pixels (B, 3, H, W) into image features (B, D)."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts into text features (T, D), without gradients."""
+        ...
+
+    def tokenize_prompts(self, class_names: Sequence[str], n_ctx: int) -> PromptTokens:
+        """Tokenise ``[V]_1 … [V]_n_ctx class name.`` for every class.
+
+        Raises
+        ------
+        InputError
+            If a class name does not fit into the text tower's context length behind the context vectors.
+        """
+        ...
+
+    def encode_prompts(self, tokens: Any, context: Tensor) -> Tensor:
+        """Encode prompts with the context vectors (n_ctx, context_dim) into (K, D); differentiable in them.
+
+        `tokens` are what this backbone's `tokenize_prompts` gave.
+        """
+        ...
+
+
+class NoiseModel(Protocol):
+    """Puts wrong labels into a data set, so that the truth is known."""
+
+    def __call__(self, labels: np.ndarray, *, num_classes: int, noise_ratio: float, seed: int) -> np.ndarray:
+        """Give the noisy labels (N,) of the true `labels` (N,)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnd:
+    """What listeners to ``deft_epoch_end`` are told.
+
+    Attributes
+    ----------
+    epoch, num_epochs : int
+        `epoch` counts from 1.
+    losses : mapping of str to float
+        Mean of each loss over the epoch ("dp", "sim").
+    selected_fraction : float
+        Share of examples whose label is kept, in [0, 1].
+    learning_rate : float
+    examples_per_second : float
+    """
+
+    epoch: int
+    num_epochs: int
+    losses: Mapping[str, float]
+    selected_fraction: float
+    learning_rate: float
+    examples_per_second: float
+
+
+SelectorLoader: TypeAlias = Callable[[], Selector]
+BackboneLoader: TypeAlias = Callable[[str], Backbone]
+DatasetLoader: TypeAlias = Callable[[], Any]
+NoiseModelLoader: TypeAlias = Callable[[], NoiseModel]

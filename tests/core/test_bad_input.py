@@ -1,0 +1,224 @@
+"""One table of what users get wrong, and of what looks wrong and is not.
+
+A row is a name, what is done (with an empty folder to work in), the error, and words that its message must
+have; without an error, what is done must work.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from deft_plugin.data import read_image_data
+from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.labels import check_pred_probs
+
+PHOTO = Image.effect_noise((48, 32), 40).convert("RGB")
+PHOTOS = [PHOTO, PHOTO, PHOTO]
+NAMES = ["cat", "dog", "fish"]
+
+
+class Case(NamedTuple):
+    name: str
+    run: Callable[[Path], Any]
+    error: type[Exception] | None = None
+    words: tuple[str, ...] = ()
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:  # noqa: A002
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def labels(values: Any, class_names: Any = None) -> Callable[[Path], Any]:
+    return lambda folder: read_image_data(PHOTOS, labels=values, class_names=class_names)
+
+
+def files(content: dict[str, bytes]) -> Callable[[Path], Any]:
+    """Read a folder with these files, and all images in it."""
+
+    def run(folder: Path) -> Any:
+        for name, data in content.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+        images = read_image_data(folder).images
+        return [images.load(row) for row in range(len(images))]
+
+    return run
+
+
+def photo(data: bytes) -> Callable[[Path], Any]:
+    """Read a folder whose second image is this one."""
+    return files({"cat/1.png": encode(PHOTO), "dog/2.png": data})
+
+
+def hf(**columns: Any) -> datasets.Dataset:
+    features = {name: datasets.Image() for name in columns if name.startswith("image")}
+    dataset = datasets.Dataset.from_dict(columns)
+    return dataset.cast(datasets.Features({**dataset.features, **features}))
+
+
+def bomb(folder: Path) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # PHOTO has more, but not twice as many
+        return photo(encode(PHOTO))(folder)
+
+
+def rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encode(PHOTO, "JPEG", exif=exif)
+
+
+STORED = [{"bytes": encode(PHOTO), "path": None}] * 3
+
+CASES = [
+    # Labels
+    Case("fewer labels than images", labels([0, 1]), InputError, ("2 labels for 3 images",)),
+    Case("more labels than images", labels([0, 1, 2, 0]), InputError, ("4 labels for 3 images",)),
+    Case("label out of range", labels([0, 1, 3], NAMES), InputError, ("0 … 2", "row 2 is 3", "3 classes")),
+    Case("negative label", labels([0, -1, 1]), InputError, ("row 1 is -1", "count from 0")),
+    Case("NaN label", labels([0, float("nan"), 1]), InputError, ("row 1 is missing", "Remove")),
+    Case("no label", labels(["cat", None, "dog"]), InputError, ("row 1 is missing", "Remove")),
+    Case("fractional label", labels([0, 0.5, 1]), InputError, ("whole numbers", "row 1 is 0.5")),
+    Case("one-hot labels", labels(np.eye(3)), InputError, ("(3, 3)", "argmax")),
+    Case("label unknown", labels(["cat", "dog", "fsh"], NAMES), InputError, ("row 2", "Did you mean 'fish'")),
+    Case("strings and integers", labels(["cat", 1, "dog"]), InputError, ("int, str",)),
+    Case("a mask as labels", labels([True, False, True]), InputError, ("booleans", "astype(int)")),
+    Case("one class only", labels([1, 1, 1], NAMES), InputError, ("at least two classes", "'dog'")),
+    Case("floats that are whole numbers", labels(np.array([0.0, 2.0, 1.0]))),
+    Case("Hugging Face column", lambda _: read_image_data(PHOTOS, hf(label=["a", "b", "a"])["label"])),
+    Case("two classes", labels([0, 1, 0], ["cat", "dog"])),
+    Case("an empty class", labels([0, 2, 0], NAMES)),
+    # Class names
+    Case("class name twice", labels([0, 1, 2], ["cat", "dog", "cat"]), InputError, ("'cat'", "more than once")),
+    Case("empty class name", labels([0, 1, 2], ["cat", "", "fish"]), InputError, ("class_names[1]", "''")),
+    Case("class name no string", labels([0, 1, 2], ["cat", "dog", 3]), InputError, ("class_names[2]", "3")),
+    Case("one string as class names", labels([0, 1, 2], "cat"), InputError, ("list of strings", "got str")),
+    # Predicted probabilities
+    Case("logits", lambda _: check_pred_probs([[3.0, -1.0]], 1, 2), InputError, ("row 0", "softmax")),
+    Case("NaN probability", lambda _: check_pred_probs([[np.nan, 1.0]], 1, 2), InputError, ("row 0", "nan")),
+    Case(
+        "probabilities of fewer classes",
+        lambda _: check_pred_probs([[1.0]], 1, 2),
+        InputError,
+        ("(1, 2)", "(1, 1)"),
+    ),
+    # Data
+    Case("empty list", lambda _: read_image_data([], labels=[]), InputError, ("empty",)),
+    Case(
+        "empty data set",
+        lambda _: read_image_data(hf(image=STORED, label=[0, 1, 2]).select([])),
+        InputError,
+        ("empty",),
+    ),
+    Case("images without labels", lambda _: read_image_data(PHOTOS), InputError, ("labels=", "(image, label)")),
+    Case("one image", lambda _: read_image_data(PHOTO), InputError, ("got Image", "sequence of images")),
+    Case(
+        "no such folder",
+        lambda folder: read_image_data(folder / "x"),
+        InputError,
+        ("does not exist", "looked up"),
+    ),
+    Case("empty folder", read_image_data, InputError, ("folder of class folders", "no folder in it")),
+    Case("images outside of class folders", files({"a.png": encode(PHOTO)}), InputError, ("a.png", "Move")),
+    Case(
+        "class folders without images",
+        files({"cat/a.txt": b"", "dog/b.txt": b""}),
+        InputError,
+        ("none in cat, dog",),
+    ),
+    Case(
+        "no image column",
+        lambda _: read_image_data(hf(label=[0, 1])),
+        InputError,
+        ("column of images", "'label'", "cast_column"),
+    ),
+    Case(
+        "two image columns",
+        lambda _: read_image_data(hf(image=STORED, image_2=STORED, label=[0, 1, 2])),
+        InputError,
+        ("'image', 'image_2'", "select_columns"),
+    ),
+    Case(
+        "no label column",
+        lambda _: read_image_data(hf(image=STORED)),
+        InputError,
+        ("column of labels", "'image'"),
+    ),
+    Case(
+        "two label columns",
+        lambda _: read_image_data(hf(image=STORED, fine=[0, 1, 2], coarse=[0, 1, 1])),
+        InputError,
+        ("'fine', 'coarse'", "labels='...'"),
+    ),
+    Case(
+        "unknown label column",
+        lambda _: read_image_data(hf(image=STORED, fine=[0, 1, 2]), "fin"),
+        InputError,
+        ("'fin'", "'fine'"),
+    ),
+    Case(
+        "all splits at once",
+        lambda _: read_image_data(datasets.DatasetDict(train=hf(label=[0]))),
+        InputError,
+        ("DatasetDict", "one split"),
+    ),
+    Case(
+        "streamed data set",
+        lambda _: read_image_data(hf(image=STORED, label=[0, 1, 2]).to_iterable_dataset()),
+        InputError,
+        ("IterableDataset", "streaming"),
+    ),
+    # Images
+    Case(
+        "truncated image",
+        photo(encode(PHOTO)[:200]),
+        UnreadableImageError,
+        ("row 1", "dog/2.png", "on_bad_image"),
+    ),
+    Case(
+        "truncated JPEG",
+        photo(encode(PHOTO, "JPEG")[:-300]),
+        UnreadableImageError,
+        ("row 1", "dog/2.png", "truncated"),
+    ),
+    Case("zero-byte image", photo(b""), UnreadableImageError, ("row 1", "dog/2.png")),
+    Case("text instead of an image", photo(b"<html>404</html>"), UnreadableImageError, ("row 1", "dog/2.png")),
+    Case("decompression bomb", bomb, UnreadableImageError, ("row 0", "cat/1.png", "decompression bomb")),
+    Case(
+        "normalised tensors",
+        lambda _: read_image_data([np.full((4, 4, 3), -2.0)] * 3, [0, 1, 2]).images.load(1),
+        InputError,
+        ("row 1", "[0, 1]", "Normalize"),
+    ),
+    Case("CMYK", photo(encode(PHOTO.convert("CMYK"), "JPEG"))),
+    Case("16-bit", photo(encode(Image.fromarray(np.full((4, 4), 40_000, np.uint16))))),
+    Case("greyscale", photo(encode(PHOTO.convert("L")))),
+    Case("black and white", photo(encode(PHOTO.convert("1")))),
+    Case("palette", photo(encode(PHOTO.convert("P")))),
+    Case("alpha", photo(encode(PHOTO.convert("RGBA")))),
+    Case("animated", photo(encode(PHOTO, "GIF", save_all=True, append_images=[PHOTO.convert("L")]))),
+    Case("EXIF-rotated", photo(rotated())),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_gets_a_clear_error(case, tmp_path):
+    if case.error is None:
+        assert case.run(tmp_path) is not None
+        return
+    with pytest.raises(case.error) as caught:
+        case.run(tmp_path)
+    message = str(caught.value)
+    for word in case.words:
+        assert word in message
+    assert "\n" not in message

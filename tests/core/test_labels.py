@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deft_plugin.errors import InputError
+from deft_plugin.labels import check_class_names, check_labels, check_pred_probs, label_index
+
+NAMES = ["cat", "dog", "fish"]
+
+
+def hf_column(values):
+    import datasets
+
+    return datasets.Dataset.from_dict({"label": values})["label"]
+
+
+def tensor(values):
+    import torch
+
+    return torch.tensor(values)
+
+
+KINDS = {
+    "list": list,
+    "tuple": tuple,
+    "array": np.array,
+    "uint8 array": lambda values: np.array(values, np.uint8),
+    "float array of whole numbers": lambda values: np.array(values, float),
+    "list of floats": lambda values: [float(value) for value in values],
+    "list of mixed numbers": lambda values: [float(values[0]), *values[1:]],
+    "object array": lambda values: np.array(values, object),
+    "list of numpy numbers": lambda values: list(np.array(values)),
+    "list of tensors": lambda values: list(tensor(values)),
+    "Series": lambda values: pd.Series(values, index=range(10, 10 + len(values))),
+    "nullable Series": lambda values: pd.Series(values, dtype="Int64"),
+    "tensor": tensor,
+    "Hugging Face column": hf_column,
+    "range": lambda values: range(len(values)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_integers_of_any_kind(kind):
+    labels, names = check_labels(KINDS[kind]([0, 1, 2, 3]), num_examples=4)
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert names == ("0", "1", "2", "3")
+
+
+STRING_KINDS = {
+    "list": list,
+    "array": np.array,
+    "object array": lambda values: np.array(values, object),
+    "Series": pd.Series,
+    "object Series": lambda values: pd.Series(values, dtype=object),
+    "categorical Series": lambda values: pd.Series(values, dtype="category"),
+    "Hugging Face column": hf_column,
+}
+
+
+@pytest.mark.parametrize("kind", STRING_KINDS)
+def test_strings_of_any_kind(kind):
+    labels, names = check_labels(STRING_KINDS[kind](["dog", "cat", "dog"]))
+    assert (labels.tolist(), names) == ([1, 0, 1], ("cat", "dog"))
+    labels, names = check_labels(STRING_KINDS[kind](["dog", "cat", "dog"]), class_names=["dog", "fish", "cat"])
+    assert (labels.tolist(), names) == ([0, 2, 0], ("dog", "fish", "cat"))
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2).filter(lambda labels: len(set(labels)) > 1))
+def test_strings_survive_the_way_there_and_back(strings):
+    labels, names = check_labels(strings)
+    assert [names[label] for label in labels] == strings
+    assert names == tuple(sorted(set(strings)))
+
+
+def test_two_classes_and_an_empty_class_are_allowed():
+    assert check_labels([0, 1], class_names=["cat", "dog"])[1] == ("cat", "dog")
+    assert check_labels([0, 2, 2], class_names=NAMES)[0].tolist() == [0, 2, 2]
+    assert check_labels([0, 2])[1] == ("0", "1", "2")
+
+
+def test_result_is_no_view_that_could_be_changed_by_accident():
+    given_labels = np.array([0, 1, 2])
+    labels, _ = check_labels(given_labels)
+    labels[0] = 9
+    assert given_labels[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        ([0, 1], {"num_examples": 3}, "2 labels for 3 images"),
+        ([], {}, "empty"),
+        ([], {"num_examples": 4}, "0 labels for 4 images"),
+        ([0, 5, 1, 7], {"class_names": NAMES}, r"0 … 2 .*3 classes.* row 1 is 5 \(2 such rows"),
+        ([0, -1, 1], {}, "row 1 is -1"),
+        ([0, 2**70], {}, "row 1 is 1.18"),
+        ([0.0, np.nan, 1.0], {}, r"row 1 is missing .*1 in all"),
+        (np.array([0, np.nan, 1.0]), {}, "row 1 is missing"),
+        ([0, None, 1], {}, "row 1 is missing"),
+        (["cat", None, "dog"], {}, "row 1 is missing"),
+        (pd.Series([0, None, 1], dtype="Int64"), {}, "row 1 is missing"),
+        (pd.Series(["cat", None, "dog"]), {}, "row 1 is missing"),
+        ([0, 1.5, 1], {}, r"whole numbers.* row 1 is 1\.5"),
+        ([0, np.inf, 1], {}, "whole numbers.* row 1 is inf"),
+        (np.eye(3), {}, r"shape \(3, 3\).*argmax"),
+        ([[0, 1], [1, 0]], {}, "type list"),
+        (pd.DataFrame({"label": [0, 1]}), {}, r"shape \(2, 1\)"),
+        (["cat", "dgo"], {"class_names": NAMES}, "row 1 is 'dgo'. Did you mean 'dog'"),
+        (["cat", 1], {}, "type int, str"),
+        ([True, False], {}, "booleans"),
+        (np.array([True, False]), {}, "booleans"),
+        ([b"cat", b"dog"], {}, "type bytes"),
+        ([1, 1, 1], {}, "two classes.* all 3 labels are '1'"),
+        (["cat", "cat"], {"class_names": NAMES}, "two classes.* all 2 labels are 'cat'"),
+        ("label", {}, "list or array.* got str"),
+        ({"a": 1}, {}, "got dict"),
+        ({0, 1}, {}, "got set"),
+        (3, {}, "got int"),
+    ],
+)
+def test_labels_that_cannot_be_used(labels, options, words):
+    with pytest.raises(InputError, match=words):
+        check_labels(labels, **options)
+
+
+def test_class_names_of_any_kind():
+    for names in (NAMES, tuple(NAMES), np.array(NAMES), pd.Series(NAMES), pd.Index(NAMES)):
+        checked = check_class_names(names)
+        assert checked == tuple(NAMES)
+        assert all(type(name) is str for name in checked)
+
+
+@pytest.mark.parametrize(
+    ("class_names", "words"),
+    [
+        (["cat", "dog", "cat"], "once, but 'cat' is there more than once"),
+        (["cat", ""], r"class_names\[1\] is ''"),
+        (["cat", " "], r"class_names\[1\] is ' '"),
+        (["cat", 3], r"class_names\[1\] is 3"),
+        (["cat", None], r"class_names\[1\] is None"),
+        (["cat"], "at least two classes, but got cat"),
+        ([], "at least two classes, but got none"),
+        ("cat", "got str"),
+        ({"cat": 0}, "got dict"),
+        ({"cat", "dog"}, "got set"),
+        (3, "got int"),
+    ],
+)
+def test_class_names_that_cannot_be_used(class_names, words):
+    with pytest.raises(InputError, match=words):
+        check_class_names(class_names)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_softmax_of_any_precision_passes(dtype):
+    logits = np.random.default_rng(0).normal(size=(20, 1000))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    checked = check_pred_probs(probs.astype(dtype), 20, 1000)
+    assert checked.dtype == np.float64
+    np.testing.assert_allclose(checked, probs, atol=1e-4)
+
+
+def test_pred_probs_may_be_a_tensor_or_a_frame():
+    probs = [[0.25, 0.75], [1.0, 0.0]]
+    np.testing.assert_array_equal(check_pred_probs(tensor(probs), 2, 2), probs)
+    np.testing.assert_array_equal(check_pred_probs(pd.DataFrame(probs), 2, 2), probs)
+
+
+def test_rounding_beyond_the_range_is_clipped():
+    assert check_pred_probs([[1.0000001, -1e-9]], 1, 2).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("pred_probs", "words"),
+    [
+        ([[0.5, 0.5]], r"shape \(2, 2\).* got \(1, 2\)"),
+        ([[0.2, 0.3, 0.5]] * 2, r"got \(2, 3\)"),
+        ([0.5, 0.5], r"got \(2,\)"),
+        ([[0.5, 0.5], [np.nan, 0.5]], "row 1"),
+        ([[0.5, 0.5], [1.5, -0.5]], r"row 1 goes from -0\.5 to 1\.5"),
+        ([[0.5, 0.5], [0.5, 0.4]], r"row 1 .*sums to 0\.9.*softmax"),
+        ([["a", "b"]] * 2, "numbers"),
+    ],
+)
+def test_pred_probs_that_cannot_be_used(pred_probs, words):
+    with pytest.raises(InputError, match=words):
+        check_pred_probs(pred_probs, 2, 2)
+
+
+@pytest.mark.parametrize("label", ["dog", 1, np.int64(1), np.array(1), np.str_("dog")])
+def test_one_label_by_name_or_index(label):
+    assert label_index(label, NAMES) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("dgo", "Did you mean 'dog'"),
+        (3, "0 … 2, but got 3"),
+        (-1, "got -1"),
+        (True, "got True"),
+        (None, "got None"),
+        (1.0, "got 1.0"),
+    ],
+)
+def test_one_label_that_is_unknown(label, words):
+    with pytest.raises(InputError, match=words):
+        label_index(label, NAMES)
