@@ -220,11 +220,14 @@ def prepare_run(
 ) -> PreparedRun:
     """Check the input, encode the images, and set up a run that any number of selectors can share.
 
-    Parameters are those of `detect`, and the two progress callbacks.
+    Parameters are those of `detect`, and the two progress callbacks. `data` may also be an ImageData.
     """
     _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
     settings = {"seed": seed, "noise_ratio": noise_ratio}
     if not needs_images and pred_probs is not None:
+        if data is not None:
+            known = read_image_data(data, labels, class_names)
+            labels, class_names = known.labels, known.class_names
         given, names = check_labels(labels, class_names=class_names)
         probs = check_pred_probs(pred_probs, len(given), len(names))
         run = Run(
@@ -249,7 +252,7 @@ def prepare_run(
             "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
             "'confident_learning'; got neither."
         )
-    images = read_image_data(data, labels, class_names)
+    images = data if isinstance(data, ImageData) else read_image_data(data, labels, class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
 
     from deft_plugin.features import compute_image_features
@@ -273,7 +276,7 @@ def prepare_run(
     def listen(event: EpochEnd) -> None:
         if epoch_end:
             epoch_end(event)
-        plugins.manager.hook.deft_epoch_end(event=event)
+        plugins.call_each("deft_epoch_end", event=lambda _plugin: event)
 
     run = Run(
         labels=images.labels[keep],
@@ -365,9 +368,14 @@ def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
 
 
 def _check_selection(selection: Selection, name: str, num_examples: int) -> None:
-    for field in ("is_clean", "label_quality", "predicted_labels"):
-        shape = np.shape(getattr(selection, field))
-        if shape != (num_examples,):
+    for field, kinds, kind in (
+        ("is_clean", "b", "bool"),
+        ("label_quality", "fiu", "float"),
+        ("predicted_labels", "iu", "int"),
+    ):
+        values = np.asarray(getattr(selection, field, None))
+        if values.shape != (num_examples,) or values.dtype.kind not in kinds:
             raise DeftError(
-                f"Expected selector {name!r} to give {field} of shape ({num_examples},), but it gave {shape}."
+                f"Expected selector {name!r} to give {field} of shape ({num_examples},), {kind}, but it gave "
+                f"{values.shape}, {values.dtype}."
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deft_plugin.backbones.open_clip import is_open_clip_name
+from deft_plugin.backbones.open_clip_sources import is_open_clip_name
 from deft_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:

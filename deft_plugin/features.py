@@ -95,6 +95,8 @@ def compute_image_features(
         try:
             _fill(folder, backbone, images, device=device, batch_size=batch_size, progress=progress)
         except OSError as error:
+            if _is_complete(folder):  # another process was faster
+                return compute_image_features(backbone, images, device=device, cache_dir=cache_dir)
             raise InputError(
                 f"Expected to write image features to {folder}, but: {error}. Free some space, or give another "
                 "folder with cache_dir=... or DEFT_CACHE_DIR. What is there already will be used."

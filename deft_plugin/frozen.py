@@ -10,7 +10,9 @@ prompts of the classes whose images get this label by mistake (`functional.backg
 away from it by `CONE_SINE`, the sine of the cone's half-angle.
 
 **Out of sample.** A linear map of 1,000 numbers fits wrong labels too, and then approves of them. So examples are
-dealt into folds, each with prompts of its own that never see its examples; all folds are trained side by side.
+dealt into folds, each with prompts of its own that are not trained on its examples; all folds are trained side by
+side. From warm-up on, the verdict on an example decides how the *other* folds use it; a trace of its label comes back
+to its own fold that way, through their verdicts on its training examples.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_plugin import functional
+from deft_plugin.probe import minibatch_size
 from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.types import Backbone, EpochEnd
 
@@ -43,7 +46,8 @@ class FrozenSettings:
     epochs, warmup_epochs : int
         In warm-up all examples are taken as clean.
     residual_learning_rate, context_learning_rate : float
-        SGD with momentum and Adam, both with a cosine schedule.
+        SGD with momentum and Adam, both with a cosine schedule. Residuals are kept in units of logits, so that a
+        step means the same whatever the backbone's logit scale.
     momentum, weight_decay : float
         Of the class residuals.
     text_updates_per_epoch : int
@@ -56,10 +60,10 @@ class FrozenSettings:
     n_ctx: int = 16
     epochs: int = 10
     warmup_epochs: int = 2
-    residual_learning_rate: float = 0.3
+    residual_learning_rate: float = 120.0
     context_learning_rate: float = 2e-3
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float = 2.5e-5
     text_updates_per_epoch: int = 1
     sharpening: float = 1.5
 
@@ -140,8 +144,7 @@ class FrozenTuning:
         )
         self._train_rows = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
         self._train_size = min(len(rows) for rows in self._train_rows)
-        # Few examples need small batches to make enough steps.
-        self._batch_size = min(256, max(64, len(labels) // 128))
+        self._batch_size = minibatch_size(len(labels))
         shape = (n_folds, self._num_classes, features.shape[1])
         self._residual = torch.zeros(shape, device=self._device, requires_grad=True)
         self._transition = functional.symmetric_transition(self._num_classes).to(self._device)
@@ -221,8 +224,8 @@ class FrozenTuning:
         return torch.stack([dp.detach().mean(), sim.detach().mean()])
 
     def _positive_logits(self, images: Tensor, text: Tensor, residual: Tensor) -> Tensor:
-        """S · sim(I, T+), (F, B, K)."""
-        prototypes = F.normalize(text + residual, dim=-1)
+        """Compute l+ = s · sim(I, T+), (F, B, K)."""
+        prototypes = F.normalize(text + residual / self._scale, dim=-1)
         return self._scale * images @ prototypes.transpose(1, 2)
 
     def _margin(self, images: Tensor, positive: Tensor, negative_text: Tensor, labels: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ def estimate_transition(
         counts = truth.new_zeros(num_classes, num_classes).index_add_(0, labels, truth).T  # (true, given)
         wrong = counts * off_diagonal
         total, moved = counts.sum(1, keepdim=True), wrong.sum(1, keepdim=True)
-        ratio = (moved + smoothing * wrong.sum() / len(labels)) / (total + smoothing)
+        ratio = ((moved + smoothing * wrong.sum() / len(labels)) / (total + smoothing)).clamp(max=1)  # rounding
         where = (wrong + smoothing * off_diagonal) / (moved + smoothing * (num_classes - 1))
         transition = ratio * where + torch.diag(1 - ratio.squeeze(1))
     return transition

@@ -202,7 +202,12 @@ def load_plugins() -> Plugins:
                 f"the group {ENTRY_POINT_GROUP!r}; the second is {point.value!r}. Uninstall one."
             )
         try:
-            plugins.manager.register(point.load(), name=point.name)
+            plugin = point.load()
+            hash(plugin)  # pluggy fails later, for all plugins, on one that it cannot hash
+            plugins.manager.register(plugin, name=point.name)
+            plugins.manager.check_pending()  # a function marked as a hook that does not exist
         except Exception as error:
+            if plugins.manager.has_plugin(point.name):  # pluggy keeps the hooks before the one that is wrong
+                plugins.manager.unregister(name=point.name)
             plugins.report(PluginFailure(plugin=point.name, error=error))
     return plugins

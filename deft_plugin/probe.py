@@ -24,10 +24,21 @@ class ProbeSettings:
     """
 
     epochs: int = 10
-    learning_rate: float = 0.3
+    learning_rate: float = 0.003
     momentum: float = 0.9
     weight_decay: float = 5e-4
     logit_scale: float = 20.0
+
+
+def minibatch_size(num_examples: int) -> int:
+    """Batch size of a training run on features: few examples need small batches to make enough steps.
+
+    Examples
+    --------
+    >>> minibatch_size(1_000), minibatch_size(50_000)
+    (64, 256)
+    """
+    return min(256, max(64, num_examples // 128))
 
 
 class LinearProbe:
@@ -55,7 +66,7 @@ class LinearProbe:
             Cross-entropy of each example at the end of each epoch; of shape (0, n) without `keep_losses`.
         """
         target = torch.as_tensor(labels)
-        batch_size = min(256, max(64, len(labels) // 128))
+        batch_size = minibatch_size(len(labels))
         steps = -(-len(labels) // batch_size)
         optimizer = torch.optim.SGD(
             [self.weight],
@@ -81,7 +92,7 @@ class LinearProbe:
     @torch.no_grad()
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities (n, K), float64 rows that sum to 1."""
-        pieces = [features[start : start + 4096] for start in range(0, len(features), 4096)]
+        pieces = [features[start : start + 4096] for start in range(0, max(1, len(features)), 4096)]
         return torch.cat([self._logits(piece).double().softmax(-1) for piece in pieces]).numpy()
 
     def _logits(self, features: np.ndarray) -> Tensor:

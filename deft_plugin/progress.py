@@ -36,14 +36,12 @@ class ConsoleProgress:
             self._bars = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
 
     def __enter__(self) -> ConsoleProgress:
-        if self._bars:
-            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bars:
+        if self._bars and self._tasks:  # without a bar it would leave an empty line before the error
             self._bars.stop()
 
     def features(self, done: int, total: int) -> None:
@@ -58,6 +56,7 @@ class ConsoleProgress:
     def _show(self, what: str, done: int, total: int, note: str = "") -> None:
         if self._bars is None:
             return
+        self._bars.start()
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total, note=note)
         self._bars.update(self._tasks[what], completed=done, total=total, note=note)

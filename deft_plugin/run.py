@@ -104,6 +104,10 @@ class Run:
         groups = np.arange(len(self.labels))
         if self.digests is not None:
             groups = np.unique(self.digests, axis=0, return_inverse=True)[1].reshape(-1)
+        if groups.max() == 0:
+            raise InputError(
+                f"Expected two different images or more, to judge one by others, but all {len(groups)} are the same."
+            )
         return deal_folds(self.labels, groups, self.n_folds, self.seed)
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from deft_adapters.training_loss import example_losses
@@ -22,12 +24,15 @@ class Gmm:
 
     def select(self, run: Run) -> Selection:
         """Fit the mixture to the training losses."""
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
         losses = example_losses(run)
         spread = max(float(np.ptp(losses)), 1e-12)
         normalised = ((losses - losses.min()) / spread).reshape(-1, 1)
         mixture = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=run.seed)
-        mixture.fit(normalised)
-        p_clean = mixture.predict_proba(normalised)[:, np.argmin(mixture.means_)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # 10 steps are few on purpose; losses may be equal
+            mixture.fit(normalised)
+        p_clean = mixture.predict_proba(normalised)[:, np.argmin(np.asarray(mixture.means_))]
         return Selection(is_clean=p_clean > 0.5, label_quality=p_clean, predicted_labels=run.training_predictions)

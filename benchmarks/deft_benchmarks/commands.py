@@ -86,7 +86,7 @@ def run(
         import numpy as np
 
         loaded = loaded.select(np.flatnonzero(np.asarray(loaded[drop_false])))
-    comparison = _compare(loaded, Path(data).name, plugins, noisy_labels=noisy_labels, **settings)
+    comparison = _compare(loaded, "/".join(Path(data).parts[-2:]), plugins, noisy_labels=noisy_labels, **settings)
     _finish(comparison, output, json_file)
 
 

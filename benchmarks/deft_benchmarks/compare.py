@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,17 +79,15 @@ def compare(
     chosen = [(name, plugins.selectors.get(name).loader()) for name in selectors]
     truth = read_image_data(data)
     if noisy_labels is not None:
-        given, noise_mode = np.asarray(data[noisy_labels], dtype=np.int64), noisy_labels
+        given, noise_mode = read_image_data(data, noisy_labels, truth.class_names).labels, noisy_labels
     else:
         noise = plugins.noise_models.get(noise_mode).loader()
         given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed)
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())
     prepared = prepare_run(
-        data,
-        given,
+        replace(truth, labels=given, label_column=noisy_labels),
         plugins=plugins,
-        class_names=truth.class_names,
         model=model,
         tuning=tuning,
         device=device,

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from deft_plugin.data import read_image_data
+from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
@@ -30,7 +31,9 @@ def measure_feature_pass(
 
     device = pick_device(device)
     backbone = plugins.backbones.get(model).loader(model).to(device)
-    images = read_image_data(data.select(range(limit)) if limit else data).images
+    if limit and not hasattr(data, "select"):
+        raise InputError("Expected a limit with a Hugging Face data set only. Measure a folder as a whole.")
+    images = read_image_data(data.select(range(min(limit, len(data)))) if limit else data).images
     before = _bare_images_per_second(backbone, images, device, batch_size)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

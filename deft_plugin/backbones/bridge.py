@@ -136,6 +136,8 @@ class BridgeBackbone:
         self.device = torch.device(device)
         self.image_tower.to(self.device)
         self.text_tower.to(self.device)
+        for derived in ("_prototypes", "_anchors", "_anchor_sentences", "_text_mean"):
+            self.__dict__.pop(derived, None)
         return self
 
     def preprocess(self, image: Image.Image) -> Tensor:

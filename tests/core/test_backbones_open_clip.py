@@ -21,7 +21,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from deft_plugin.backbones import open_clip as backbones
-from deft_plugin.backbones.open_clip import OpenClipBackbone, is_open_clip_name, load_open_clip
+from deft_plugin.backbones import open_clip_sources as sources
+from deft_plugin.backbones.open_clip import OpenClipBackbone, load_open_clip
+from deft_plugin.backbones.open_clip_sources import is_open_clip_name
 from deft_plugin.errors import InputError, MissingWeightsError, UnknownNameError
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1}
@@ -471,7 +473,7 @@ class TestLoad:
         plain = [name for name in models_of_openai if not name.endswith("-quickgelu")]
         assert "ViT-B-16" in plain
         for name in plain:
-            assert backbones._published_source(name, "openai").quick_gelu
+            assert sources._published_source(name, "openai").quick_gelu
             config = open_clip.get_model_config(name)
             assert {**config, "quick_gelu": True} == open_clip.get_model_config(f"{name}-quickgelu")
 
@@ -552,7 +554,8 @@ class TestName:
 
     def test_telling_takes_no_heavy_import(self):
         code = (
-            "import sys; from deft_plugin.backbones.open_clip import is_open_clip_name; "
+            "import sys, deft_plugin.backbones.open_clip; "
+            "from deft_plugin.backbones.open_clip_sources import is_open_clip_name; "
             "assert is_open_clip_name('ViT-B-16/openai'); "
             "assert not {'torch', 'open_clip', 'transformers'} & set(sys.modules)"
         )

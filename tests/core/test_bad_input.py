@@ -7,6 +7,7 @@ have; without an error, what is done must work.
 from __future__ import annotations
 
 import io
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,22 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import deft_plugin
+from deft_plugin.backbones.open_clip import load_open_clip
 from deft_plugin.data import read_image_data
-from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.errors import (
+    DeftError,
+    DuplicateNameError,
+    InputError,
+    MissingWeightsError,
+    UnknownNameError,
+    UnreadableImageError,
+)
 from deft_plugin.labels import check_pred_probs
+from deft_plugin.plugins import Plugins, build_plugin_manager, load_plugins
 
 PHOTO = Image.effect_noise((48, 32), 40).convert("RGB")
 PHOTOS = [PHOTO, PHOTO, PHOTO]
@@ -76,6 +88,87 @@ def rotated() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     return encode(PHOTO, "JPEG", exif=exif)
+
+
+def detect(labels: Any = (0, 1, 2), data: Any = PHOTOS, **settings: Any) -> Callable[[Path], Any]:
+    """Judge three photos with a model that needs no weights, if nothing else is said."""
+
+    def run(folder: Path) -> Any:
+        plugins = settings.get("plugins") or load_plugins()
+        model = {"model": "tiny", "method": "label_match", "class_names": NAMES, "cache_dir": folder}
+        plugins.manager.register(Tiny, name="tiny")
+        return deft_plugin.detect(data, labels, **{**model, **settings, "plugins": plugins})
+
+    return run
+
+
+class TinyModel:
+    """Knows nothing: features are what they are."""
+
+    name, fingerprint, feature_dim, logit_scale, has_cone = "tiny", "tiny", 4, 1.0, False
+
+    def to(self, device: str) -> TinyModel:
+        return self
+
+    def preprocess(self, image: Image.Image) -> Any:
+        return torch.zeros(3, 1, 1)
+
+    def encode_images(self, pixels: Any) -> Any:
+        return torch.full((len(pixels), 4), 0.5)
+
+    def encode_texts(self, texts: list[str]) -> Any:
+        return torch.eye(4)[: len(texts)]
+
+
+class Tiny:
+    """A plugin with that model."""
+
+    @staticmethod
+    @deft_plugin.hookimpl
+    def register_backbones(register: Any) -> None:
+        register("tiny", lambda name: TinyModel())
+
+
+def selector(select: Callable[[Any], Any], load: Callable[[], Any] | None = None) -> Plugins:
+    """Plugins of which one has the selector "odd"."""
+
+    class Odd:
+        needs_images = True
+
+    Odd.select = staticmethod(select)
+    return registered(odd=load or Odd)
+
+
+def registered(*plugins: dict[str, Any], **selectors: Any) -> Plugins:
+    """Plugins that register these selectors: a dict for each plugin."""
+    host = Plugins(build_plugin_manager(), [])
+    for number, names in enumerate([*plugins, selectors]):
+
+        @deft_plugin.hookimpl
+        def register_selectors(register: Any, names: dict[str, Any] = names) -> None:
+            for name, load in names.items():
+                register(name, load)
+
+        plugin = types.ModuleType("plugin")
+        plugin.register_selectors = register_selectors
+        host.manager.register(plugin, name=f"plugin {number}")
+    return host
+
+
+def fail(*_: Any) -> Any:
+    raise RuntimeError("no luck")
+
+
+def model_folder(*names: str) -> Callable[[Path], Any]:
+    """Load a folder that holds these files, each an empty JSON object."""
+
+    def run(folder: Path) -> Any:
+        (folder / "model").mkdir()
+        for name in names:
+            (folder / "model" / name).write_text("{}")
+        return detect(model=str(folder / "model"))(folder)
+
+    return run
 
 
 STORED = [{"bytes": encode(PHOTO), "path": None}] * 3
@@ -208,6 +301,118 @@ CASES = [
     Case("alpha", photo(encode(PHOTO.convert("RGBA")))),
     Case("animated", photo(encode(PHOTO, "GIF", save_all=True, append_images=[PHOTO.convert("L")]))),
     Case("EXIF-rotated", photo(rotated())),
+    # Models
+    Case(
+        "unknown model",
+        detect(model="brigde-lite0"),
+        UnknownNameError,
+        ("Unknown backbone 'brigde-lite0'", "Did you mean 'bridge-lite0'", "open_clip", "tiny"),
+    ),
+    Case("no name of a model", detect(model=""), UnknownNameError, ("Unknown backbone ''", "bridge-lite0")),
+    Case(
+        "unknown architecture",
+        detect(model="ViT-B-61/openai"),
+        UnknownNameError,
+        ("architecture 'ViT-B-61'", "Did you mean 'ViT-B-16"),
+    ),
+    Case(
+        "unknown weights",
+        detect(model="ViT-B-16/opnai"),
+        UnknownNameError,
+        ("weights 'opnai'", "'ViT-B-16'", "Did you mean 'openai'"),
+    ),
+    Case("empty model folder", model_folder(), MissingWeightsError, ("open_clip_config.json", "hf download")),
+    Case(
+        "model folder without weights",
+        model_folder("open_clip_config.json"),
+        MissingWeightsError,
+        ("Expected weights in", "open_clip_model.safetensors", "there are none", "hf download"),
+    ),
+    Case(
+        "model that writes captions",
+        lambda _: load_open_clip("coca_ViT-B-32/laion2b_s13b_b90k"),
+        InputError,
+        ("a CoCa", "'ViT-B-16/openai'"),
+    ),
+    # Methods
+    Case(
+        "unknown method",
+        detect(method="labelmatch"),
+        UnknownNameError,
+        ("Unknown selector 'labelmatch'", "Did you mean 'label_match'", "confident_learning", "small_loss"),
+    ),
+    Case(
+        "unknown tuning",
+        detect(method="deft", tuning="frozne"),
+        UnknownNameError,
+        ("Unknown tuning 'frozne'", "Did you mean 'frozen'", "auto"),
+    ),
+    Case(
+        "images needed, but only probabilities",
+        detect(data=None, pred_probs=np.eye(3)),
+        InputError,
+        ("Expected data (images)", "'confident_learning'"),
+    ),
+    Case("nothing at all", detect(None, None), InputError, ("Expected data (images)", "got neither")),
+    Case(
+        "probabilities without labels",
+        detect(None, None, pred_probs=np.eye(3), method="confident_learning"),
+        InputError,
+        ("labels", "NoneType"),
+    ),
+    Case(
+        "probabilities of fewer rows",
+        detect(data=None, pred_probs=np.eye(3)[:2], method="confident_learning"),
+        InputError,
+        ("pred_probs of shape (3, 3)", "got (2, 3)"),
+    ),
+    Case(
+        "probabilities of more classes",
+        detect(pred_probs=np.full((3, 4), 0.25)),
+        InputError,
+        ("pred_probs of shape (3, 3)", "got (3, 4)"),
+    ),
+    Case(
+        "probabilities that do not sum to 1",
+        detect(data=None, pred_probs=np.ones((3, 3)), method="confident_learning"),
+        InputError,
+        ("row 0", "softmax"),
+    ),
+    Case("noise ratio in percent", detect(noise_ratio=40), InputError, ("noise_ratio in [0, 1)", "0.4 for 40 %")),
+    Case("no batch", detect(batch_size=0), InputError, ("batch_size of at least 1", "got 0")),
+    Case("a method that works", detect()),
+    # Plugins
+    Case(
+        "two plugins with one name",
+        detect(method="odd", plugins=registered({"odd": fail}, {"odd": fail})),
+        DuplicateNameError,
+        ("'odd'", "'plugin 0'", "'plugin 1'", "Rename"),
+    ),
+    Case(
+        "plugin that raises",
+        detect(method="odd", plugins=selector(fail)),
+        DeftError,
+        ("Selector 'odd' failed", "RuntimeError: no luck"),
+    ),
+    Case(
+        "plugin that gives nothing",
+        detect(method="odd", plugins=selector(lambda run: None)),
+        DeftError,
+        ("selector 'odd'", "is_clean of shape (3,), bool"),
+    ),
+    Case(
+        "plugin that gives too little",
+        detect(
+            method="odd",
+            plugins=selector(
+                lambda run: deft_plugin.Selection(
+                    is_clean=np.ones(2, bool), label_quality=np.ones(3), predicted_labels=run.labels
+                )
+            ),
+        ),
+        DeftError,
+        ("selector 'odd'", "is_clean of shape (3,), bool", "(2,)"),
+    ),
 ]
 
 

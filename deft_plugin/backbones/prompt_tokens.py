@@ -1,0 +1,115 @@
+"""Prompts of an open_clip model as token ids, with a placeholder word in the place of each context vector.
+
+So the model's own tokenizer decides where start, end and padding stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from deft_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PLACEHOLDER = "a"
+
+
+class Tokenizer(Protocol):
+    """What open_clip's tokenizers have in common."""
+
+    def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor:
+        """Turn texts into ids (T, context_length), padded or truncated; by default to the model's length."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenClipPromptTokens:
+    """Prompts of all classes as token ids.
+
+    Attributes
+    ----------
+    ids : Tensor of shape (K, L), int64
+        Start token (if the tokenizer has one), `n_ctx` placeholders, class name with full stop, end token,
+        padding. L is the text tower's context length, or less where no feature depends on the tokens beyond.
+    context_start : int
+        Position of the first placeholder, the same for all classes.
+    n_ctx : int
+        Number of placeholders.
+    """
+
+    ids: Tensor
+    context_start: int
+    n_ctx: int
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return int(self.ids.shape[0])
+
+
+def tokenize_prompts(tokenizer: Tokenizer, class_names: Sequence[str], n_ctx: int) -> OpenClipPromptTokens:
+    """Tokenise ``[V]_1 … [V]_n_ctx class name.`` for every class, at the tokenizer's own length.
+
+    Raises
+    ------
+    InputError
+        If a class name does not fit into that length behind the placeholders, if there is no class or no
+        placeholder, or if the tokenizer does not make one token of a placeholder.
+    """
+    if n_ctx < 1 or not class_names:
+        raise InputError(
+            f"Expected at least one class and one context vector, but got {len(class_names)} and {n_ctx}. "
+            "Pass the names of all classes, and n_ctx=16 as the paper does."
+        )
+    prompts = [f"{_placeholders(n_ctx)} {name.replace('_', ' ')}." for name in class_names]
+    ids = tokenizer(prompts)  # (K, L)
+    # No token is shorter than a byte: nothing is truncated at this length.
+    roomy = ids.shape[1] + max(len(prompt.encode()) for prompt in prompts)
+    layout = _PromptLayout(tokenizer, n_ctx, roomy)
+    for name, row, whole_row in zip(class_names, ids, tokenizer(prompts, context_length=roomy), strict=True):
+        fit, needed = layout.count_class_tokens(row), layout.count_class_tokens(whole_row)
+        if fit < needed:
+            raise InputError(
+                f"Expected class names of at most {max(fit, 0)} tokens, which is what fits behind {n_ctx} "
+                f"context vectors into a text context of {ids.shape[1]}, but {name!r} has {needed} tokens "
+                "with its full stop. Shorten the name, or use a smaller n_ctx."
+            )
+    return OpenClipPromptTokens(ids=ids, context_start=layout.context_start, n_ctx=n_ctx)
+
+
+class _PromptLayout:
+    """Where a tokenizer puts things, found from its answers: some have no start token, or pad with the end.
+
+    Attributes
+    ----------
+    pad_id : int
+    context_start : int
+        Number of tokens in front of the first word.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, n_ctx: int, roomy: int) -> None:
+        texts = [_placeholders(count) for count in (0, 1, n_ctx, n_ctx + 1)]
+        empty, one, as_many, one_more = tokenizer(texts, context_length=roomy)
+        self.pad_id = int(empty.mode().values)  # at this length, nearly all of it is padding
+        self.context_start = int((empty != one).int().argmax())
+        self._length_without_class = len(self._strip(as_many))
+        behind_first = self.context_start + 1
+        if not self._strip(one)[behind_first:].equal(self._strip(one_more)[behind_first + n_ctx :]):
+            raise InputError(
+                f"Expected a tokenizer that makes one token of the word {PLACEHOLDER!r}, which holds the "
+                "place of a context vector, but this one does not. Use a model with another tokenizer."
+            )
+
+    def count_class_tokens(self, row: Tensor) -> int:
+        """Count the tokens of the class name in the ids (L,) of a prompt."""
+        return len(self._strip(row)) - self._length_without_class
+
+    def _strip(self, row: Tensor) -> Tensor:
+        return row[row != self.pad_id]
+
+
+def _placeholders(count: int) -> str:
+    return " ".join([PLACEHOLDER] * count)

@@ -1,0 +1,191 @@
+"""A model without weights for all tests, and plugins that are installed for one test."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import types
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from deft_plugin import hookimpl
+
+COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200), "yellow": (200, 200, 60)}
+NAMES = tuple(COLOURS)
+
+
+@dataclass(frozen=True)
+class FakeTokens:
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+class FakeBackbone:
+    """Sees colours and reads their names: image features are colours on a 2 x 2 grid."""
+
+    feature_dim = 12
+    context_dim = 4
+    context_std = 0.02
+    logit_scale = 10.0
+    has_cone = False
+
+    def __init__(self, name="fake"):
+        self.name = name
+        self.fingerprint = f"{name}-1"
+        self.encoded_batches = []
+        self._carry = torch.randn(self.context_dim, self.feature_dim, generator=torch.Generator().manual_seed(0))
+
+    def to(self, device):
+        return self
+
+    def preprocess(self, image):
+        return torch.from_numpy(np.array(image.resize((8, 8)))).permute(2, 0, 1).float() / 255
+
+    def encode_images(self, pixels):
+        self.encoded_batches.append(len(pixels))
+        return F.normalize(F.avg_pool2d(pixels.float(), 4).flatten(1), dim=-1)
+
+    def encode_texts(self, texts):
+        return torch.stack([self._text(text) for text in texts])
+
+    def tokenize_prompts(self, class_names, n_ctx):
+        return FakeTokens(tuple(class_names))
+
+    def encode_prompts(self, tokens, context):
+        texts = torch.stack([self._text(name) for name in tokens.class_names])
+        return F.normalize(texts + 0.1 * context.float().mean(0) @ self._carry, dim=-1)
+
+    def _text(self, text):
+        """The colour that the text names, less grey; a vector of its own for any other text."""
+        for name, colour in COLOURS.items():
+            if name in text:
+                cell = torch.tensor(colour).float() / 255 - 0.4
+                return F.normalize(cell.repeat_interleave(4), dim=0)
+        generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
+        return F.normalize(torch.randn(self.feature_dim, generator=generator), dim=0)
+
+
+def paint(colour, rng):
+    """A photo of a colour, a little blotched; no two are the same."""
+    pixels = np.array(COLOURS[colour]) + rng.normal(0, 30, (8, 8, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+class Colours(types.SimpleNamespace):
+    """Images with given labels, some of them wrong.
+
+    Attributes: images (list), truth, labels (arrays of int), names (tuple), is_wrong (array of bool).
+    """
+
+
+def make_colours(num_examples=120, num_classes=3, noise_ratio=0.2, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = np.arange(num_examples) % num_classes
+    is_wrong = np.zeros(num_examples, bool)
+    is_wrong[rng.permutation(num_examples)[: round(noise_ratio * num_examples)]] = True
+    labels = np.where(is_wrong, (truth + rng.integers(1, num_classes, num_examples)) % num_classes, truth)
+    images = [paint(NAMES[label], rng) for label in truth]
+    return Colours(images=images, truth=truth, labels=labels, names=NAMES[:num_classes], is_wrong=is_wrong)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Threads that share tiny tensors wait for each other most of the time."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def colours():
+    return make_colours()
+
+
+@pytest.fixture(scope="session")
+def colour_maker():
+    return make_colours
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Install plugins for one test: ``install(name=module_or_callable)``, through the real entry-point group.
+
+    A callable is called when the plugin is imported.
+    """
+    found, extra = importlib.metadata.entry_points, []
+
+    def entry_points(**params):
+        points = found(**params)
+        return [*points, *extra] if params == {"group": "deft_plugin"} else points
+
+    def add(**plugins):
+        for name, plugin in plugins.items():
+            module = f"{name}_module"
+            if callable(plugin):
+                extra.append(_Raising(name, plugin))
+                continue
+            monkeypatch.setitem(sys.modules, module, plugin)
+            extra.append(importlib.metadata.EntryPoint(name, module, "deft_plugin"))
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    return add
+
+
+class _Raising:
+    """An entry point that does what it is told when it is loaded."""
+
+    def __init__(self, name, load):
+        self.name, self.value, self.load = name, f"{name}_module", load
+
+
+@pytest.fixture(scope="session")
+def make_plugin():
+    """Make a plugin module: ``make_plugin(register_selectors=function, ...)``."""
+
+    def make(**hooks):
+        module = types.ModuleType("plugin_of_a_test")
+        for name, hook in hooks.items():
+            setattr(module, name, hookimpl(hook))
+        return module
+
+    return make
+
+
+@pytest.fixture
+def fake_model(install, make_plugin, monkeypatch, tmp_path_factory):
+    """Install a plugin with the backbone "fake"; gives the backbones that were loaded."""
+    loaded = []
+
+    def load(name):
+        loaded.append(FakeBackbone(name))
+        return loaded[-1]
+
+    def register_backbones(register):
+        register("fake", load, summary="sees colours")
+
+    install(fake=make_plugin(register_backbones=register_backbones))
+    monkeypatch.setenv("DEFT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def fake_backbone():
+    return FakeBackbone
+
+
+@pytest.fixture
+def colour_folder(colours, tmp_path):
+    """A folder of class folders with the given labels of `colours`; row order is by class, then file."""
+    root = tmp_path / "photos"
+    for row, (image, label) in enumerate(zip(colours.images, colours.labels, strict=True)):
+        folder = root / colours.names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{row:03d}.png")
+    return root

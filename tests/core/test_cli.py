@@ -1,0 +1,197 @@
+"""``deft``, called as from a shell: through `main`, with arguments in ``sys.argv``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from deft_plugin import Detection
+from deft_plugin.cli import main
+
+
+class Done:
+    def __init__(self, exit_code, shown):
+        self.exit_code, self.out, self.err = exit_code, shown.out, shown.err
+
+
+@pytest.fixture
+def deft(monkeypatch, capsys):
+    """Run ``deft`` with these arguments."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deft", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main sets its own
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Done(caught.value.code or 0, capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def detect(deft, fake_model, colour_folder):
+    """Run ``deft detect`` with the fake model on the folder of colours."""
+    return lambda *options, path=colour_folder: deft("detect", path, "--model", "fake", *options)
+
+
+def test_deft_is_the_default(detect, tmp_path):
+    done = detect("--json", tmp_path / "x.json")
+    assert done.exit_code == 0
+    assert "Learn prompts" in done.err
+    assert json.loads((tmp_path / "x.json").read_text())["selectors"][0]["name"] == "deft"
+
+
+def test_a_table_of_wrong_labels(detect):
+    done = detect("--method", "label_match", "--show", 3)
+    assert done.exit_code == 0
+    assert "24 of 120 labels look wrong" in done.out
+    assert done.out.count(".png)") == 3
+    assert "and 21 more" in done.out
+    assert "Image features" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_output(detect, colours, tmp_path):
+    done = detect("--method", "label_match", "--output", tmp_path / "out")
+    assert done.exit_code == 0
+    assert done.out.count("wrote ") == 4
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("issues.parquet", "issues.csv", "contact_sheet.png", "detection")
+    }
+    frame = pd.read_parquet(tmp_path / "out" / "issues.parquet")
+    pd.testing.assert_frame_equal(frame, pd.read_csv(tmp_path / "out" / "issues.csv"))
+    assert frame["label_quality"].is_monotonic_increasing
+    files = frame["image"].str.extract(r"(\d+)\.png")[0].astype(int)
+    np.testing.assert_array_equal(frame["is_label_issue"], colours.is_wrong[files])
+    with Image.open(tmp_path / "out" / "contact_sheet.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+    detection = Detection.load(tmp_path / "out" / "detection")
+    assert detection.is_label_issue.sum() == frame["is_label_issue"].sum() == 24
+    assert detection.settings["model"] == "fake"
+
+
+def test_json(detect, tmp_path):
+    done = detect("--method", "small_loss", "--noise-ratio", 0.25, "--seed", 3, "--json", tmp_path / "new" / "x.json")
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "new" / "x.json").read_text())
+    (selector,) = found.pop("selectors")
+    assert found.pop("seconds") > 0
+    assert found == {
+        "data": "photos",
+        "num_examples": 120,
+        "num_classes": 3,
+        "noise_mode": None,
+        "noise_ratio": None,
+        "model": "fake",
+        "seed": 3,
+        "num_label_issues": 30,
+        "num_image_issues": 0,
+        "details": {"noise_ratio_used": 0.25, "noise_ratio_source": "given"},
+    }
+    assert selector["name"] == "small_loss"
+    assert set(selector) == {
+        *("name", "clean_precision", "clean_recall", "clean_f1", "noise_precision", "noise_recall", "noise_f1"),
+        *("auroc", "auprc", "seconds"),
+    }
+
+
+def test_cache_dir(detect, fake_model, tmp_path):
+    for _ in range(2):
+        assert detect("--method", "label_match", "--cache-dir", tmp_path / "cache").exit_code == 0
+    assert len(fake_model[0].encoded_batches) == 2
+    assert fake_model[1].encoded_batches == []
+    assert list((tmp_path / "cache").rglob("features.npy"))
+
+
+def test_an_unreadable_image(detect, colour_folder):
+    file = min((colour_folder / "green").iterdir())
+    file.write_bytes(b"")
+    done = detect("--method", "label_match")
+    assert done.exit_code == 1
+    assert f"green/{file.name}" in done.err
+    done = detect("--method", "label_match", "--on-bad-image", "flag")
+    assert done.exit_code == 0
+    assert "1 images cannot be read" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "dfet"], "Unknown selector 'dfet'. Did you mean 'deft'?"),
+        (["--model", "bridge-lite"], "Unknown backbone 'bridge-lite'. Did you mean 'bridge-lite0'?"),
+        (["--model", "ViT-B-61/openai"], "Unknown open_clip architecture 'ViT-B-61'"),
+        (["--tuning", "frosen"], "Unknown tuning 'frosen'. Did you mean 'frozen'?"),
+        (["--noise-ratio", "40"], "Expected noise_ratio in [0, 1)"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(detect, options, words):
+    done = detect(*options)
+    assert done.exit_code == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("deft: ")]
+    assert line.startswith(f"deft: {words}")
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_a_path_that_does_not_exist(deft, tmp_path):
+    done = deft("detect", tmp_path / "nowhere")
+    assert done.exit_code == 2
+    assert "nowhere" in done.err
+    assert "does not exist" in done.err
+
+
+def test_a_folder_without_images(detect, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = detect(path=tmp_path / "empty")
+    assert done.exit_code == 1
+    assert done.err.startswith("deft: Expected a folder of class folders")
+
+
+def test_plugins(deft, fake_model):
+    done = deft("plugins")
+    assert done.exit_code == 0
+    for words in ("plugin fake  (plugin_of_a_test)", "plugin core  (deft_plugin.builtin)", "sees colours  [fake]"):
+        assert words in done.out
+    sections = [line for line in done.out.splitlines() if line and line[0] != " " and not line.startswith("plugin ")]
+    assert sections == ["selectors", "backbones", "data sets", "noise models"]
+
+
+def test_a_broken_plugin_is_named_and_the_rest_works(deft, install):
+    def fail():
+        raise ImportError("no flux")
+
+    install(broken=fail)
+    with pytest.warns(RuntimeWarning, match="'broken' failed and is left out: ImportError: no flux"):
+        done = deft("plugins")
+    assert done.exit_code == 0
+    assert "small_loss" in done.out
+
+
+def test_a_name_registered_twice(deft, install, make_plugin):
+    install(rival=make_plugin(register_selectors=lambda register: register("deft", object)))
+    done = deft("plugins")
+    assert done.exit_code == 1
+    assert "'deft' is registered by plugin 'core' and by plugin 'rival'" in done.err
+
+
+def test_help_and_version(deft):
+    done = deft("--help")
+    assert done.exit_code == 0
+    assert all(command in done.out for command in ("detect", "plugins", "demo", "bench"))
+    assert deft("--version").out.startswith("deft, version ")
+
+
+def test_with_the_embedded_model(deft, colour_folder, tmp_path):
+    """The default model and method, on 120 images of 8 pixels."""
+    done = deft("detect", colour_folder, "--cache-dir", tmp_path / "cache", "--json", tmp_path / "x.json")
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert (found["model"], found["selectors"][0]["name"], found["num_examples"]) == ("bridge-lite0", "deft", 120)
+    assert "labels look wrong" in done.out

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from deft_plugin.precision import autocast, compute_dtype, pick_device
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Pretend that there is a CUDA device; say whether it computes in bfloat16."""
+
+    def pretend(has_bf16):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+
+    return pretend
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    def pretend(has_bf16):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16, raising=False)
+
+    return pretend
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_dtype_of_a_cpu(cpu, has_bf16, expected):
+    cpu(has_bf16)
+    assert compute_dtype("cpu") is expected
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_dtype_of_a_cuda_device(cuda, has_bf16, expected, device):
+    cuda(has_bf16)
+    assert compute_dtype(device) is expected
+
+
+def test_dtype_of_other_devices(cpu, cuda):
+    cpu(True)
+    cuda(True)
+    assert compute_dtype("mps") is torch.float32
+
+
+def test_this_machine():
+    assert compute_dtype("cpu") in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_autocast(cpu, has_bf16):
+    cpu(has_bf16)
+    weight = torch.ones(2, 2)
+    with autocast("cpu"):
+        product = weight @ weight
+    assert product.dtype is (torch.bfloat16 if has_bf16 else torch.float32)
+    assert (weight @ weight).dtype is torch.float32
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:3", "mps"])
+def test_a_device_that_is_named_is_taken(device):
+    assert pick_device(device) == device
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "has_mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto(monkeypatch, has_cuda, has_mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
+    assert pick_device("auto") == expected
