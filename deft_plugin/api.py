@@ -130,7 +130,7 @@ def detect(
 
     Parameters
     ----------
-    data : datasets.Dataset, path, map-style torch data set, or sequence of images
+    data : datasets.Dataset, path, map-style torch data set, sequence of images, or ImageData
         See `deft_plugin.data.read_image_data`. May be left out for a method that needs only `pred_probs`.
     labels : sequence of int or str of length N, optional
         Given labels, if `data` does not have them.
@@ -174,7 +174,7 @@ def detect(
     from deft_plugin.progress import ConsoleProgress
 
     plugins = plugins or load_plugins()
-    selector = method if not isinstance(method, str) else plugins.selectors.get(method).loader()
+    selector = method if not isinstance(method, str) else plugins.selectors.load(method)
     name = method if isinstance(method, str) else type(method).__name__
     with ConsoleProgress(enabled=verbose) as progress:
         prepared = prepare_run(
@@ -225,11 +225,7 @@ def prepare_run(
     _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
     settings = {"seed": seed, "noise_ratio": noise_ratio}
     if not needs_images and pred_probs is not None:
-        if data is not None:
-            known = read_image_data(data, labels, class_names)
-            labels, class_names = known.labels, known.class_names
-        given, names = check_labels(labels, class_names=class_names)
-        probs = check_pred_probs(pred_probs, len(given), len(names))
+        given, names, probs = _read_pred_probs(data, labels, class_names, pred_probs)
         run = Run(
             labels=given,
             class_names=names,
@@ -259,7 +255,7 @@ def prepare_run(
     from deft_plugin.precision import pick_device
 
     device = pick_device(device)
-    backbone = plugins.backbones.get(model).loader(model).to(device)
+    backbone = plugins.backbones.load(model, model).to(device)
     features = compute_image_features(
         backbone,
         images.images,
@@ -301,6 +297,19 @@ def prepare_run(
         settings={**settings, "model": model, "tuning": tuning, "device": device},
         feature_seconds=features.seconds,
     )
+
+
+def _read_pred_probs(
+    data: Any, labels: Any, class_names: Sequence[str] | None, pred_probs: Any
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """Check labels (N,) and pred_probs (N, K); as in cleanlab, their columns tell K if nothing else does."""
+    if data is not None:
+        known = data if isinstance(data, ImageData) else read_image_data(data, labels, class_names)
+        labels, class_names = known.labels, known.class_names
+    if class_names is None and np.ndim(pred_probs) == 2 and np.asarray(labels).dtype.kind in "iuf":
+        class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
+    given, names = check_labels(labels, class_names=class_names)
+    return given, names, check_pred_probs(pred_probs, len(given), len(names))
 
 
 def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:

@@ -40,7 +40,7 @@ def plugins(plugins: Plugins) -> None:
 
 
 @app.command()
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path")
 @click.option("--method", default="deft", show_default=True, help="A selector; see `deft plugins`.")
 @click.option("--model", default="bridge-lite0", show_default=True, help="A backbone; see `deft plugins`.")
 @click.option("--tuning", default="auto", show_default=True, help="How the image encoder is adapted.")
@@ -56,7 +56,7 @@ def plugins(plugins: Plugins) -> None:
 @click.pass_obj
 def detect(
     plugins: Plugins,
-    path: Path,
+    path: str,
     method: str,
     model: str,
     tuning: str,
@@ -75,8 +75,9 @@ def detect(
     from deft_plugin.data import read_image_data
     from deft_plugin.report import print_issues, summary, write_json, write_report
 
+    data = read_image_data(path)
     detection = find(
-        path,
+        data,
         method=method,
         model=model,
         tuning=tuning,
@@ -89,13 +90,12 @@ def detect(
         verbose=True,
         plugins=plugins,
     )
-    images = read_image_data(path).images
-    print_issues(detection, images, limit=show)
+    print_issues(detection, data.images, limit=show)
     if output:
-        for file in write_report(detection, images, output):
+        for file in write_report(detection, data.images, output):
             click.echo(f"wrote {file}")
     if json_file:
-        write_json(json_file, summary(detection, data=path.name))
+        write_json(json_file, summary(detection, data=Path(path).name))
 
 
 def main() -> None:

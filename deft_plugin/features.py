@@ -102,7 +102,7 @@ def compute_image_features(
                 "folder with cache_dir=... or DEFT_CACHE_DIR. What is there already will be used."
             ) from error
     seconds = 0.0 if is_cached else time.perf_counter() - started
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
     return ImageFeatures(**arrays, seconds=seconds)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import pluggy
 
 from deft_plugin import hookspecs
-from deft_plugin.errors import DuplicateNameError, UnknownNameError, did_you_mean
+from deft_plugin.errors import DeftError, DuplicateNameError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from deft_plugin.types import BackboneLoader, DatasetLoader, NoiseModelLoader, SelectorLoader
@@ -103,6 +103,26 @@ class Registry(Generic[LoaderT]):
             if entry.accepts and entry.accepts(name):
                 return entry
         raise UnknownNameError(f"Unknown {self.kind} {name!r}. {did_you_mean(name, self._entries)}")
+
+    def load(self, name: str, *arguments: object) -> Any:
+        """Call the loader of the entry that answers to `name`.
+
+        Raises
+        ------
+        UnknownNameError
+        DeftError
+            If the loader raises; names the plugin. Errors of this package pass as they are.
+        """
+        entry = self.get(name)
+        loader: Any = entry.loader
+        try:
+            return loader(*arguments)
+        except DeftError:
+            raise
+        except Exception as error:
+            raise DeftError(
+                f"Could not load {self.kind} {name!r} of plugin {entry.plugin!r}: {type(error).__name__}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def demo(plugins: Plugins, output: Path | None, json_file: Path | None, **settin
     """
     from deft_plugin.report import print_issues
 
-    data = plugins.datasets.get("clothing_demo").loader()
+    data = plugins.datasets.load("clothing_demo")
     comparison = _compare(data, "clothing_demo", plugins, **settings)
     if settings["noise_ratio"] == 0:
         click.echo("No noise was put in: every label that is flagged counts as wrong here, though some are right.")
@@ -125,7 +125,7 @@ def _load(plugins: Plugins, data: str) -> Any:
     from deft_plugin.stored_datasets import holds_dataset, read_dataset
 
     if any(entry.name == data for entry in plugins.datasets):
-        return plugins.datasets.get(data).loader()
+        return plugins.datasets.load(data)
     if holds_dataset(data):
         return read_dataset(data)
     if Path(data).exists():

@@ -76,12 +76,12 @@ def compare(
     from deft_plugin.api import judge, prepare_run
 
     started = time.perf_counter()
-    chosen = [(name, plugins.selectors.get(name).loader()) for name in selectors]
+    chosen = [(name, plugins.selectors.load(name)) for name in selectors]
     truth = read_image_data(data)
     if noisy_labels is not None:
         given, noise_mode = read_image_data(data, noisy_labels, truth.class_names).labels, noisy_labels
     else:
-        noise = plugins.noise_models.get(noise_mode).loader()
+        noise = plugins.noise_models.load(noise_mode)
         given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed)
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())

@@ -30,7 +30,7 @@ def measure_feature_pass(
     from deft_plugin.precision import compute_dtype, pick_device
 
     device = pick_device(device)
-    backbone = plugins.backbones.get(model).loader(model).to(device)
+    backbone = plugins.backbones.load(model, model).to(device)
     if limit and not hasattr(data, "select"):
         raise InputError("Expected a limit with a Hugging Face data set only. Measure a folder as a whole.")
     images = read_image_data(data.select(range(min(limit, len(data)))) if limit else data).images

@@ -451,7 +451,6 @@ class TestEvents:
         assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.xfail(reason="features.py maps the cache read-only; mmap_mode='c' would do", strict=False)
 @pytest.mark.parametrize("method", ["deft", "label_match", "gmm", "confident_learning"])
 def test_a_model_with_a_cone_makes_no_tensor_of_a_read_only_array(colours, fake_backbone, monkeypatch, method):
     """Torch warns of that, and only once in a process; features without a cone are copied by the centring."""
@@ -472,3 +471,13 @@ def test_images_that_differ_in_size_and_mode(colours):
     images[1] = images[1].convert("RGBA")
     images[2] = Image.fromarray(np.asarray(images[2])[:, :, 0])
     assert len(detect(images, colours.labels, class_names=colours.names)) == 120
+
+
+@pytest.mark.filterwarnings("ignore:May not flag all label issues")  # cleanlab's own, of the class without examples
+def test_columns_of_pred_probs_tell_the_number_of_classes_as_in_cleanlab():
+    from cleanlab.filter import find_label_issues as cleanlab_issues
+
+    pred_probs = np.random.default_rng(0).dirichlet(np.ones(4), 60)
+    labels = np.arange(60) % 3
+    found = find_label_issues(labels=labels, pred_probs=pred_probs, method="confident_learning")
+    np.testing.assert_array_equal(found, cleanlab_issues(labels, pred_probs, n_jobs=1))

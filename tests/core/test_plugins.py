@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deft_plugin.errors import DuplicateNameError, UnknownNameError
+from deft_plugin.errors import DeftError, DuplicateNameError, UnknownNameError
 from deft_plugin.plugins import Plugins, Registry, build_plugin_manager, load_plugins
 
 BUILT_IN_SELECTORS = {
@@ -256,3 +256,13 @@ class TestEvents:
         plugins.manager.set_blocked("nobody")
         plugins.manager.register(make_plugin(register_selectors=registers("mine")), name="somebody")
         assert names(plugins.selectors) == ["mine"]
+
+
+def test_a_loader_that_raises_is_named_with_its_plugin(install, make_plugin):
+    def load():
+        raise ImportError("no module named cupy")
+
+    registry = Registry("selector")
+    registry.add("their-plugin", "theirs", load)
+    with pytest.raises(DeftError, match=r"'theirs' of plugin 'their-plugin': ImportError: no module named cupy"):
+        registry.load("theirs")
