@@ -73,7 +73,7 @@ def compare(
     -----
     Selectors that need a noise ratio are told the true one: an oracle, and marked as one.
     """
-    from deft_plugin.api import judge, prepare_run
+    from deft_plugin.judging import judge, prepare_run
 
     started = time.perf_counter()
     chosen = [(name, plugins.selectors.load(name)) for name in selectors]

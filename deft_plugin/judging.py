@@ -1,0 +1,245 @@
+"""Setting up a run over the user's rows, and carrying a selector's verdicts back to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from deft_plugin.data import ImageData, read_image_data
+from deft_plugin.detection import NO_PREDICTION, Detection
+from deft_plugin.errors import DeftError, InputError, UnreadableImageError
+from deft_plugin.labels import check_labels, check_pred_probs
+from deft_plugin.run import NoiseRatioSource, Run
+from deft_plugin.types import EpochEnd, Selection, Selector
+
+if TYPE_CHECKING:
+    from deft_plugin.plugins import Plugins
+
+DEFAULT_MODEL = "bridge-lite0"
+OnBadImage: TypeAlias = Literal["raise", "flag"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun:
+    """A run with what is needed to carry verdicts back to the user's rows.
+
+    Attributes
+    ----------
+    run : Run
+        Over the readable rows.
+    data : ImageData, optional
+        None if there are only pred_probs.
+    given_labels : np.ndarray of shape (N,), int64
+        Of all rows.
+    digests : np.ndarray of shape (N, 16), uint8, optional
+    is_readable : np.ndarray of shape (N,), bool
+    settings : dict
+        JSON values that the verdicts depend on.
+    feature_seconds : float
+        Time of the feature pass; 0 if it was cached.
+    """
+
+    run: Run
+    data: ImageData | None
+    given_labels: np.ndarray
+    digests: np.ndarray | None
+    is_readable: np.ndarray
+    settings: dict[str, Any]
+    feature_seconds: float
+
+
+def prepare_run(
+    data: Any,
+    labels: Any = None,
+    *,
+    plugins: Plugins,
+    needs_images: bool = True,
+    class_names: Sequence[str] | None = None,
+    model: str = DEFAULT_MODEL,
+    tuning: str = "auto",
+    device: str = "auto",
+    batch_size: int = 64,
+    seed: int = 0,
+    cache_dir: Path | str | None = None,
+    pred_probs: Any = None,
+    noise_ratio: float | None = None,
+    noise_ratio_source: NoiseRatioSource = "given",
+    on_bad_image: OnBadImage = "raise",
+    feature_progress: Callable[[int, int], None] | None = None,
+    epoch_end: Callable[[EpochEnd], None] | None = None,
+) -> PreparedRun:
+    """Check the input, encode the images, and set up a run that any number of selectors can share.
+
+    Parameters are those of `detect`, and the two progress callbacks. `data` may also be an ImageData.
+    """
+    _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
+    settings = {"seed": seed, "noise_ratio": noise_ratio}
+    if not needs_images and pred_probs is not None:
+        given, names, probs = _read_pred_probs(data, labels, class_names, pred_probs)
+        run = Run(
+            labels=given,
+            class_names=names,
+            given_pred_probs=probs,
+            noise_ratio=noise_ratio,
+            noise_ratio_source=noise_ratio_source,
+            seed=seed,
+        )
+        return PreparedRun(
+            run=run,
+            data=None,
+            given_labels=given,
+            digests=None,
+            is_readable=np.ones(len(given), bool),
+            settings=settings,
+            feature_seconds=0.0,
+        )
+    if data is None:
+        raise InputError(
+            "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
+            "'confident_learning'; got neither."
+        )
+    images = data if isinstance(data, ImageData) else read_image_data(data, labels, class_names)
+    probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
+
+    from deft_plugin.features import compute_image_features
+    from deft_plugin.precision import pick_device
+
+    device = pick_device(device)
+    backbone = plugins.backbones.load(model, model).to(device)
+    features = compute_image_features(
+        backbone,
+        images.images,
+        device=device,
+        batch_size=batch_size,
+        cache_dir=cache_dir,
+        progress=feature_progress,
+    )
+    keep = np.flatnonzero(features.is_readable)
+    if len(keep) < len(features.is_readable) and on_bad_image == "raise":
+        _raise_first_bad(images, features.is_readable)
+    check_labels(images.labels[keep], class_names=images.class_names)
+
+    def listen(event: EpochEnd) -> None:
+        if epoch_end:
+            epoch_end(event)
+        plugins.call_each("deft_epoch_end", event=lambda _plugin: event)
+
+    run = Run(
+        labels=images.labels[keep],
+        class_names=images.class_names,
+        backbone=backbone,
+        raw_features=features.features if len(keep) == len(images.labels) else features.features[keep],
+        digests=features.digests[keep],
+        given_pred_probs=None if probs is None else probs[keep],
+        noise_ratio=noise_ratio,
+        noise_ratio_source=noise_ratio_source,
+        tuning=tuning,
+        seed=seed,
+        device=device,
+        epoch_end=listen,
+    )
+    return PreparedRun(
+        run=run,
+        data=images,
+        given_labels=images.labels,
+        digests=features.digests,
+        is_readable=features.is_readable,
+        settings={**settings, "model": model, "tuning": tuning, "device": device},
+        feature_seconds=features.seconds,
+    )
+
+
+def _read_pred_probs(
+    data: Any, labels: Any, class_names: Sequence[str] | None, pred_probs: Any
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """Check labels (N,) and pred_probs (N, K); as in cleanlab, their columns tell K if nothing else does."""
+    if data is not None:
+        known = data if isinstance(data, ImageData) else read_image_data(data, labels, class_names)
+        labels, class_names = known.labels, known.class_names
+    if class_names is None and np.ndim(pred_probs) == 2 and np.asarray(labels).dtype.kind in "iuf":
+        class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
+    given, names = check_labels(labels, class_names=class_names)
+    return given, names, check_pred_probs(pred_probs, len(given), len(names))
+
+
+def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
+    """Let a selector judge a prepared run, and carry its verdicts back to all rows.
+
+    Raises
+    ------
+    DeftError
+        If the selector raises or gives something other than a verdict for each example; names it.
+    """
+    started = time.perf_counter()
+    try:
+        selection = selector.select(prepared.run)
+    except DeftError:
+        raise
+    except Exception as error:
+        raise DeftError(f"Selector {name!r} failed with {type(error).__name__}: {error}") from error
+    _check_selection(selection, name, len(prepared.run.labels))
+    readable = prepared.is_readable
+    label_quality = np.zeros(len(readable))
+    is_label_issue = np.ones(len(readable), bool)
+    predicted = np.full(len(readable), NO_PREDICTION, np.int64)
+    label_quality[readable] = selection.label_quality
+    is_label_issue[readable] = ~np.asarray(selection.is_clean)
+    predicted[readable] = selection.predicted_labels
+    return Detection(
+        method=name,
+        label_quality=label_quality,
+        is_label_issue=is_label_issue,
+        predicted_labels=predicted,
+        given_labels=prepared.given_labels,
+        class_names=prepared.run.class_names,
+        image_digests=prepared.digests,
+        is_image_issue=~readable,
+        image_column=prepared.data.image_column if prepared.data else None,
+        label_column=prepared.data.label_column if prepared.data else None,
+        settings={**prepared.settings, "seconds": time.perf_counter() - started},
+        details=selection.details,
+    )
+
+
+def _check_settings(*, batch_size: int, noise_ratio: float | None, on_bad_image: str) -> None:
+    if batch_size < 1:
+        raise InputError(f"Expected batch_size of at least 1, but got {batch_size}.")
+    if noise_ratio is not None and not 0 <= noise_ratio < 1:
+        raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {noise_ratio}.")
+    if on_bad_image not in ("raise", "flag"):
+        raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {on_bad_image!r}.")
+
+
+def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
+    """Decode the first unreadable image again, for the error that names its row and file."""
+    bad = np.flatnonzero(~is_readable)
+    try:
+        data.images.load(int(bad[0]))
+    except UnreadableImageError as error:
+        raise UnreadableImageError(
+            f"{error} {len(bad)} of {len(is_readable)} images cannot be read. Mend or remove them, or pass "
+            "on_bad_image='flag' to keep them in the result as issues of their own kind."
+        ) from error
+    raise UnreadableImageError(
+        f"{data.images.describe(int(bad[0]))} could not be read when its features were computed, but can be read "
+        "now. Delete the feature cache and try again."
+    )
+
+
+def _check_selection(selection: Selection, name: str, num_examples: int) -> None:
+    for field, kinds, kind in (
+        ("is_clean", "b", "bool"),
+        ("label_quality", "fiu", "float"),
+        ("predicted_labels", "iu", "int"),
+    ):
+        values = np.asarray(getattr(selection, field, None))
+        if values.shape != (num_examples,) or values.dtype.kind not in kinds:
+            raise DeftError(
+                f"Expected selector {name!r} to give {field} of shape ({num_examples},), {kind}, but it gave "
+                f"{values.shape}, {values.dtype}."
+            )
