@@ -53,8 +53,8 @@ class FrozenSettings:
     text_updates_per_epoch : int
         How often the prompts go through the text tower; see `prompts.SoftPrompts`.
     sharpening : float
-        Factor on logits for the final scores: a class posterior learned from noisy labels is flatter than the
-        truth's.
+        Factor on logits whenever labels are judged: a class posterior learned from noisy labels is flatter than
+        the truth's.
     """
 
     n_ctx: int = 16
@@ -232,37 +232,49 @@ class FrozenTuning:
         """Positive minus negative logit of `labels` (F, B)."""
         fold = torch.arange(len(labels), device=labels.device).unsqueeze(1)
         similarity = (images * negative_text[fold, labels]).sum(-1)  # (F, B)
-        background = functional.background_logits(positive, self._transition, labels)
+        return self._above_background(positive, labels) - CONE_SINE * self._scale * similarity
+
+    def _above_background(self, positive: Tensor, labels: Tensor) -> Tensor:
+        """Positive logit of `labels` (...) minus that of their background, from positive logits (..., K)."""
         own = positive.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return own - background - CONE_SINE * self._scale * similarity
+        return own - functional.background_logits(positive, self._transition, labels)
 
     def _images(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self._features[rows]).to(self._device).float()
 
     @torch.no_grad()
-    def _judge(self, sharpening: float) -> tuple[Tensor, Tensor]:
-        """Positive logits (N, K) and margins of the given labels (N,), each from the fold that has not seen it."""
+    def _judge(self) -> tuple[Tensor, Tensor]:
+        """Judge every given label out of sample, and learn from all verdicts how labels go wrong.
+
+        Returns
+        -------
+        logits : Tensor of shape (N, K)
+            Sharpened positive logits, each row from the fold that is not trained on it.
+        margins : Tensor of shape (N,)
+            Positive minus negative logits of the given labels; clean where > 0.
+        """
         logits = torch.empty(len(self._labels), self._num_classes, device=self._device)
-        margins = torch.empty(len(self._labels), device=self._device)
+        similarity = torch.empty(len(self._labels), device=self._device)  # to the negative prompt
         for fold in range(self._n_folds):
+            text, residual = self._text[fold : fold + 1], self._residual[fold : fold + 1]
             for rows in _pieces(np.flatnonzero(self._folds == fold)):
-                images = self._images(rows).unsqueeze(0)
-                text, residual = self._text[fold : fold + 1], self._residual[fold : fold + 1]
-                positive = sharpening * self._positive_logits(images, text[:, POSITIVE], residual)
-                labels = self._labels[rows].unsqueeze(0)
-                logits[rows] = positive[0]
-                margins[rows] = self._margin(images, positive, text[:, NEGATIVE], labels)[0]
+                images = self._images(rows)
+                logits[rows] = self._positive_logits(images.unsqueeze(0), text[:, POSITIVE], residual)[0]
+                similarity[rows] = (images * text[0, NEGATIVE][self._labels[rows]]).sum(-1)
+        logits *= self.settings.sharpening
+        # From uniform noise anew at each epoch: an early estimate must not bind a later one.
+        uniform = functional.symmetric_transition(self._num_classes).to(self._device)
+        self._transition = functional.estimate_transition(logits, self._labels, uniform)
+        margins = self._above_background(logits, self._labels) - CONE_SINE * self._scale * similarity
         return logits, margins
 
     def _select(self) -> None:
-        logits, margins = self._judge(1.0)
+        logits, margins = self._judge()
         self._is_clean = margins > 0
         self._pseudo_labels = functional.pseudo_labels(self._labels, self._is_clean, logits)
 
     def _score(self) -> Scores:
-        logits, _ = self._judge(self.settings.sharpening)
-        self._transition = functional.estimate_transition(logits, self._labels, self._transition)
-        logits, margins = self._judge(self.settings.sharpening)
+        logits, margins = self._judge()
         return Scores(p_clean=torch.sigmoid(margins), predicted_labels=logits.argmax(-1), transition=self._transition)
 
 

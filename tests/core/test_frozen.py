@@ -185,7 +185,7 @@ class TestOutOfSample:
         """Logits of all examples after training on `labels`, in the folds of the problem."""
         tuning = problem.tuning(labels=labels, **settings)
         tuning.fit(silent)
-        return tuning._judge(1.0)[0]
+        return tuning._judge()[0]
 
     def test_own_label_has_no_say(self, problem):
         """While all labels are taken as clean, nothing that a fold judges gets into it, to the last bit.
@@ -239,7 +239,7 @@ class TestOutOfSample:
     def test_each_example_is_judged_by_its_own_fold(self, problem):
         tuning = problem.tuning(epochs=2)
         tuning.fit(silent)
-        logits, margins = tuning._judge(1.5)
+        logits, margins = tuning._judge()
         text, residual = tuning._text.detach().numpy(), tuning._residual.detach().numpy()
         transition = tuning._transition.numpy()
         for row in range(0, 600, 37):
