@@ -136,7 +136,7 @@ def symmetric_transition(num_classes: int, noise_ratio: float = 0.5) -> Tensor:
 
 
 def estimate_transition(
-    positive_logits: Tensor, labels: Tensor, transition: Tensor, *, smoothing: float = 1.0, steps: int = 20
+    positive_logits: Tensor, labels: Tensor, transition: Tensor, *, smoothing: float = 3.0, steps: int = 20
 ) -> Tensor:
     """Estimate how labels go wrong by expectation maximisation over the hidden true classes.
 
