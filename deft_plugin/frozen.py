@@ -10,9 +10,11 @@ prompts of the classes whose images get this label by mistake (`functional.backg
 away from it by `CONE_SINE`, the sine of the cone's half-angle.
 
 **Out of sample.** A linear map of 1,000 numbers fits wrong labels too, and then approves of them. So examples are
-dealt into folds, each with prompts of its own that are not trained on its examples; all folds are trained side by
-side. From warm-up on, the verdict on an example decides how the *other* folds use it; a trace of its label comes back
-to its own fold that way, through their verdicts on its training examples.
+dealt into folds, each with residuals of its own that are not trained on its examples; all folds are trained side by
+side. Two traces of an example's label come back to its own fold. The contexts are shared by all folds: a few
+vectors in front of every class name cannot fit single labels, and text, the dear part, is encoded once for all
+folds. And from warm-up on, the verdict on an example decides how the *other* folds use it, and so what they say of
+its own fold's training examples.
 """
 
 from __future__ import annotations
@@ -139,9 +141,7 @@ class FrozenTuning:
         self._labels = torch.as_tensor(labels, device=self._device)
         self._num_classes = len(class_names)
         self._generator = torch.Generator().manual_seed(seed)
-        self._prompts = SoftPrompts(
-            backbone, class_names, n_ctx=settings.n_ctx, n_folds=n_folds, seed=seed, device=device
-        )
+        self._prompts = SoftPrompts(backbone, class_names, n_ctx=settings.n_ctx, seed=seed, device=device)
         self._train_rows = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
         self._train_size = min(len(rows) for rows in self._train_rows)
         self._batch_size = minibatch_size(len(labels))
@@ -194,7 +194,7 @@ class FrozenTuning:
         text = self._text.requires_grad_()
         losses = torch.stack([self._step(rows, text, residual) for rows in batches])
         assert text.grad is not None
-        self._prompts.backward(text.grad.cpu() / len(batches))
+        self._prompts.backward(text.grad.cpu() / (len(batches) * self._n_folds))
         context.step()
         self._text = self._prompts.encode().to(self._device)
         return losses.sum(0)
@@ -214,9 +214,9 @@ class FrozenTuning:
         images = self._images(rows)  # (F, B, D)
         index = torch.as_tensor(rows, device=self._device)
         labels, clean, pseudo = self._labels[index], self._is_clean[index], self._pseudo_labels[index]
-        positive = self._positive_logits(images, text[:, POSITIVE], self._residual)  # (F, B, K)
+        positive = self._positive_logits(images, text[POSITIVE], self._residual)  # (F, B, K)
         complement = functional.complementary_labels(pseudo, self._num_classes, self._generator)
-        margins = [self._margin(images, positive.detach(), text[:, NEGATIVE], of) for of in (pseudo, complement)]
+        margins = [self._margin(images, positive.detach(), text[NEGATIVE], of) for of in (pseudo, complement)]
         dp = functional.dp_loss(*margins).mean(-1)  # (F,)
         sim = functional.sim_loss(positive, labels, clean)
         (dp + sim).sum().backward()
@@ -230,8 +230,7 @@ class FrozenTuning:
 
     def _margin(self, images: Tensor, positive: Tensor, negative_text: Tensor, labels: Tensor) -> Tensor:
         """Positive minus negative logit of `labels` (F, B)."""
-        fold = torch.arange(len(labels), device=labels.device).unsqueeze(1)
-        similarity = (images * negative_text[fold, labels]).sum(-1)  # (F, B)
+        similarity = (images * negative_text[labels]).sum(-1)  # (F, B)
         return self._above_background(positive, labels) - CONE_SINE * self._scale * similarity
 
     def _above_background(self, positive: Tensor, labels: Tensor) -> Tensor:
@@ -256,11 +255,11 @@ class FrozenTuning:
         logits = torch.empty(len(self._labels), self._num_classes, device=self._device)
         similarity = torch.empty(len(self._labels), device=self._device)  # to the negative prompt
         for fold in range(self._n_folds):
-            text, residual = self._text[fold : fold + 1], self._residual[fold : fold + 1]
+            residual = self._residual[fold : fold + 1]
             for rows in _pieces(np.flatnonzero(self._folds == fold)):
                 images = self._images(rows)
-                logits[rows] = self._positive_logits(images.unsqueeze(0), text[:, POSITIVE], residual)[0]
-                similarity[rows] = (images * text[0, NEGATIVE][self._labels[rows]]).sum(-1)
+                logits[rows] = self._positive_logits(images.unsqueeze(0), self._text[POSITIVE], residual)[0]
+                similarity[rows] = (images * self._text[NEGATIVE][self._labels[rows]]).sum(-1)
         logits *= self.settings.sharpening
         # From uniform noise anew at each epoch: an early estimate must not bind a later one.
         uniform = functional.symmetric_transition(self._num_classes).to(self._device)

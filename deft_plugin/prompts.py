@@ -15,11 +15,11 @@ POSITIVE, NEGATIVE = 0, 1
 
 
 class SoftPrompts:
-    """Positive and negative prompts of all classes, for each of several folds.
+    """Positive and negative prompts of all classes.
 
     Text is the dear part of DeFT: 2 K prompts a step. So text features are computed once for many steps
     (`encode`), the steps' gradients with respect to the *features* are summed up, and `backward` carries the sum
-    through the text tower in one go, a piece at a time, so that memory does not grow with K or the folds.
+    through the text tower in one go, a piece at a time, so that memory does not grow with K.
 
     Parameters
     ----------
@@ -27,8 +27,6 @@ class SoftPrompts:
     class_names : sequence of str of length K
     n_ctx : int
         M, context vectors of a prompt.
-    n_folds : int
-        F, independent sets of context vectors.
     seed : int
     device : str
         Where the backbone is.
@@ -37,8 +35,8 @@ class SoftPrompts:
 
     Attributes
     ----------
-    context : Tensor of shape (F, 2, M, E)
-        Drawn from N(0, context_std²); the first of the pair is positive.
+    context : Tensor of shape (2, M, E)
+        Positive and negative, drawn from N(0, context_std²).
     """
 
     def __init__(
@@ -47,7 +45,6 @@ class SoftPrompts:
         class_names: Sequence[str],
         *,
         n_ctx: int,
-        n_folds: int,
         seed: int,
         device: str = "cpu",
         chunk: int = 128,
@@ -59,29 +56,24 @@ class SoftPrompts:
             for start in range(0, len(class_names), chunk)
         ]
         generator = torch.Generator().manual_seed(seed)
-        shape = (1, POLARITIES, n_ctx, backbone.context_dim)
-        # All folds start from the same context, so that they differ by what they have seen only.
-        context = torch.randn(shape, generator=generator) * backbone.context_std
-        self.context = context.repeat(n_folds, 1, 1, 1).requires_grad_()
+        shape = (POLARITIES, n_ctx, backbone.context_dim)
+        self.context = (torch.randn(shape, generator=generator) * backbone.context_std).requires_grad_()
 
     @torch.no_grad()
     def encode(self) -> Tensor:
-        """Text features of all folds, polarities and classes, (F, 2, K, D), L2-normalised."""
-        folds = [
-            torch.stack([torch.cat([self._encode(tokens, context) for tokens in self._chunks]) for context in fold])
-            for fold in self.context
-        ]
-        return torch.stack(folds)
+        """Text features of both polarities and all classes, (2, K, D), L2-normalised."""
+        return torch.stack(
+            [torch.cat([self._encode(tokens, context) for tokens in self._chunks]) for context in self.context]
+        )
 
     def backward(self, gradient: Tensor) -> None:
-        """Add to ``context.grad`` what the gradient (F, 2, K, D) of the text features gives."""
-        for fold, of_fold in zip(self.context, gradient, strict=True):
-            for context, of_context in zip(fold, of_fold, strict=True):
-                start = 0
-                for tokens in self._chunks:
-                    features = self._encode(tokens, context)
-                    features.backward(of_context[start : start + tokens.num_classes], inputs=[self.context])
-                    start += tokens.num_classes
+        """Add to ``context.grad`` what the gradient (2, K, D) of the text features gives."""
+        for context, of_context in zip(self.context, gradient, strict=True):
+            start = 0
+            for tokens in self._chunks:
+                features = self._encode(tokens, context)
+                features.backward(of_context[start : start + tokens.num_classes], inputs=[self.context])
+                start += tokens.num_classes
 
     def _encode(self, tokens: PromptTokens, context: Tensor) -> Tensor:
         with autocast(self._device):

@@ -70,7 +70,7 @@ class Run:
     tuning: str = "auto"
     seed: int = 0
     device: str = "cpu"
-    n_folds: int = 5
+    n_folds: int = 10
     epoch_end: Callable[[EpochEnd], None] = _no_listener
 
     @property

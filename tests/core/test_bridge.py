@@ -236,9 +236,9 @@ class TestPrompts:
         assert float(ahead - behind) / 2e-2 == pytest.approx(float(context.grad.norm()), rel=0.02)
 
     def test_weights_stay_frozen(self, backbone):
-        prompts = SoftPrompts(backbone, NAMES, n_ctx=16, n_folds=2, seed=0)
+        prompts = SoftPrompts(backbone, NAMES, n_ctx=16, seed=0)
         features = prompts.encode()
-        assert features.shape == (2, 2, 3, 1600)
+        assert features.shape == (2, 3, 1600)
         prompts.backward(torch.randn(features.shape, generator=torch.Generator().manual_seed(0)))
         assert (prompts.context.grad.norm(dim=-1) > 0).all()
         for tower in (backbone.image_tower, backbone.text_tower):

@@ -57,12 +57,12 @@ def full_precision(monkeypatch):
     monkeypatch.setattr(prompts, "autocast", lambda _device: contextlib.nullcontext())
 
 
-def soft_prompts(*, n_folds=3, seed=0, chunk=128, backbone=None):
-    return SoftPrompts(backbone or TinyBackbone(), NAMES, n_ctx=N_CTX, n_folds=n_folds, seed=seed, chunk=chunk)
+def soft_prompts(*, seed=0, chunk=128, backbone=None):
+    return SoftPrompts(backbone or TinyBackbone(), NAMES, n_ctx=N_CTX, seed=seed, chunk=chunk)
 
 
 def set_apart(soft):
-    """Give each fold and polarity a context of its own, as after some steps."""
+    """Move the contexts, as some steps would."""
     with torch.no_grad():
         soft.context += torch.randn(soft.context.shape, generator=torch.Generator().manual_seed(9))
     return soft
@@ -70,12 +70,10 @@ def set_apart(soft):
 
 def test_start():
     context = soft_prompts().context
-    assert context.shape == (3, 2, N_CTX, WIDTH)
+    assert context.shape == (2, N_CTX, WIDTH)
     assert context.requires_grad
     assert context.is_leaf
-    assert torch.equal(context[0], context[1])
-    assert torch.equal(context[0], context[2])
-    assert not torch.equal(context[:, POSITIVE], context[:, NEGATIVE])
+    assert not torch.equal(context[POSITIVE], context[NEGATIVE])
     assert torch.equal(context, soft_prompts().context)
     assert not torch.equal(context, soft_prompts(seed=1).context)
 
@@ -92,19 +90,12 @@ def test_encode():
     backbone = TinyBackbone()
     soft = set_apart(soft_prompts(backbone=backbone))
     features = soft.encode()
-    assert features.shape == (3, 2, len(NAMES), DIM)
+    assert features.shape == (2, len(NAMES), DIM)
     assert not features.requires_grad
     tokens = backbone.tokenize_prompts(NAMES, N_CTX)
-    for fold in range(3):
-        for polarity in (POSITIVE, NEGATIVE):
-            expected = backbone.encode_prompts(tokens, soft.context.detach()[fold, polarity])
-            torch.testing.assert_close(features[fold, polarity], expected)
-
-
-def test_folds_start_equal():
-    features = soft_prompts().encode()
-    assert torch.equal(features[0], features[1])
-    assert torch.equal(features[0], features[2])
+    for polarity in (POSITIVE, NEGATIVE):
+        expected = backbone.encode_prompts(tokens, soft.context.detach()[polarity])
+        torch.testing.assert_close(features[polarity], expected)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5, 128])
@@ -127,9 +118,7 @@ def test_backward_is_autograd_through_everything_at_once(chunk):
     backbone = TinyBackbone()
     tokens = backbone.tokenize_prompts(NAMES, N_CTX)
     reference = set_apart(soft_prompts()).context.detach().clone().requires_grad_()
-    everything = torch.stack(
-        [torch.stack([backbone.encode_prompts(tokens, context) for context in fold]) for fold in reference]
-    )
+    everything = torch.stack([backbone.encode_prompts(tokens, context) for context in reference])
     sum(loss_of_step(everything, step) for step in range(4)).backward()
 
     backbone = TinyBackbone()
@@ -139,21 +128,21 @@ def test_backward_is_autograd_through_everything_at_once(chunk):
         loss_of_step(features, step).backward()  # sums up in features.grad
     soft.backward(features.grad)
     torch.testing.assert_close(soft.context.grad, reference.grad, rtol=1e-4, atol=1e-5)
-    assert (soft.context.grad.abs().sum((2, 3)) > 0).all()
+    assert (soft.context.grad.abs().sum((1, 2)) > 0).all()
     assert backbone.most_classes_at_once == min(chunk, len(NAMES))
 
 
-def test_backward_of_one_fold_leaves_the_others_alone():
+def test_backward_of_one_polarity_leaves_the_other_alone():
     soft = set_apart(soft_prompts())
-    gradient = torch.zeros(3, 2, len(NAMES), DIM)
-    gradient[1, NEGATIVE] = 1
+    gradient = torch.zeros(2, len(NAMES), DIM)
+    gradient[NEGATIVE] = 1
     soft.backward(gradient)
-    touched = soft.context.grad.abs().sum((2, 3)) > 0
-    assert touched.tolist() == [[False, False], [False, True], [False, False]]
+    touched = soft.context.grad.abs().sum((1, 2)) > 0
+    assert touched.tolist() == [False, True]
 
 
 def test_backward_adds_up():
-    gradient = torch.randn(3, 2, len(NAMES), DIM, generator=torch.Generator().manual_seed(0))
+    gradient = torch.randn(2, len(NAMES), DIM, generator=torch.Generator().manual_seed(0))
     once, twice = set_apart(soft_prompts()), set_apart(soft_prompts())
     once.backward(gradient)
     for _ in range(2):
@@ -177,4 +166,4 @@ def test_runs_in_the_format_of_the_device_but_keeps_float32(monkeypatch):
 def test_a_shape_that_does_not_fit_is_not_cut_off():
     soft = soft_prompts()
     with pytest.raises(ValueError, match="shorter"):
-        soft.backward(torch.zeros(2, 2, len(NAMES), DIM))
+        soft.backward(torch.zeros(1, len(NAMES), DIM))
