@@ -58,7 +58,8 @@ def read_image_data(data: Any, labels: Any = None, class_names: Any = None) -> I
         A path is that of a folder of class folders, of Parquet files (a file, a folder, or a glob), or of
         what ``Dataset.save_to_disk`` wrote. Images in a sequence are PIL images, numpy arrays or paths. A
         torch data set must give the same image at each access: no augmentation, no normalisation. Its
-        ``targets`` and ``classes`` are taken if it has them, else each row is read once for its label.
+        ``targets`` and ``classes`` are taken if it has them, else each row is read once for its label. An
+        ImageData is given back as it is.
     labels : sequence of int or str of length N, or str, optional
         Instead of the labels that `data` has. A string names the label column of a Hugging Face data set.
     class_names : sequence of str of length K, optional
@@ -89,6 +90,14 @@ def read_image_data(data: Any, labels: Any = None, class_names: Any = None) -> I
         "Expected data as a datasets.Dataset, a path, a map-style torch data set, or a sequence of images "
         f"with labels, but got {type(data).__name__}. {_advice(data)}"
     )
+
+
+def _pass_through(data: ImageData, labels: Any, class_names: Any) -> ImageData:
+    if labels is not None or class_names is not None:
+        raise InputError(
+            "Expected no labels or class_names with an ImageData, which has them. Use dataclasses.replace."
+        )
+    return data
 
 
 def _read_hf(dataset: Dataset, labels: Any, class_names: Any) -> ImageData:
@@ -206,6 +215,7 @@ def _has_rows(data: Any) -> bool:
 
 _Reader: TypeAlias = Callable[[Any, Any, Any], ImageData]
 _READERS: tuple[tuple[Callable[[Any], bool], _Reader], ...] = (
+    (lambda data: isinstance(data, ImageData), _pass_through),
     (_is_hf, _read_hf),
     (lambda data: isinstance(data, str | os.PathLike), _read_path),
     (_has_rows, _read_rows),

@@ -34,8 +34,8 @@ class ImageSource(Protocol):
         """
         ...
 
-    def describe(self, row: int) -> str:
-        """Name a row for people: "row 7 (photos/cat/1.jpg)", or "row 7"."""
+    def path(self, row: int) -> str | None:
+        """File that a row comes from, as the data name it; None if it has none."""
         ...
 
     def fingerprint(self) -> str:
@@ -62,11 +62,11 @@ class FileImages:
 
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
-        return read_image(self._files[row], where=self.describe(row))
+        return read_image(self._files[row], where=describe(self, row))
 
-    def describe(self, row: int) -> str:
-        """Name a row for people."""
-        return _name_row(row, self._files[row])
+    def path(self, row: int) -> str | None:
+        """File of a row."""
+        return os.fspath(self._files[row])
 
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
@@ -97,11 +97,11 @@ class StoredImages:
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
         value = self._value(row)
-        return read_image(value, where=_name_row(row, value), mode=self._mode)
+        return read_image(value, where=_name(row, _path_of(value)), mode=self._mode)
 
-    def describe(self, row: int) -> str:
-        """Name a row for people."""
-        return _name_row(row, self._value(row))
+    def path(self, row: int) -> str | None:
+        """File of a row, if it is stored."""
+        return _path_of(self._value(row))
 
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
@@ -135,13 +135,13 @@ class IndexedImages:
 
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
-        return read_image(self._element(row), where=self.describe(row))
+        return read_image(self._element(row), where=describe(self, row))
 
-    def describe(self, row: int) -> str:
-        """Name a row for people."""
+    def path(self, row: int) -> str | None:
+        """File of a row, if the data are files or know them."""
         samples = getattr(self._data, "samples", None)  # torchvision's ImageFolder: (path, label)
         known = samples if isinstance(samples, list) else self._data
-        return _name_row(row, known[row]) if isinstance(known, list | tuple) else f"row {row}"
+        return _path_of(known[row]) if isinstance(known, list | tuple) else None
 
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
@@ -156,7 +156,7 @@ class IndexedImages:
             element = self._element(row)
             if isinstance(element, str | os.PathLike):
                 return _file_key(cast("os.PathLike[str]", element), os.fspath(cast("Any", element)))
-            return image_digest(read_image(element, where=self.describe(row)))
+            return image_digest(read_image(element, where=describe(self, row)))
         except UnreadableImageError:
             return UNREADABLE_DIGEST
 
@@ -182,13 +182,22 @@ def is_pair(sample: object) -> bool:
     return isinstance(sample, tuple | list) and len(cast("Sequence[object]", sample)) == 2
 
 
-def _name_row(row: int, value: object) -> str:
-    """Name a row, with the file if the value is one, has one, or is a pair (file, label)."""
+def describe(images: ImageSource, row: int) -> str:
+    """Name a row for people: "row 7 (photos/cat/1.jpg)", or "row 7"."""
+    return _name(row, images.path(row))
+
+
+def _name(row: int, path: str | None) -> str:
+    return f"row {row}" if path is None else f"row {row} ({path})"
+
+
+def _path_of(value: object) -> str | None:
+    """File of a value that is one, has one, or is a pair (file, label)."""
     image = cast("Sequence[object]", value)[0] if is_pair(value) else value
     if isinstance(image, Mapping):
         image = cast("Mapping[str, object]", image).get("path")
     file = getattr(image, "filename", None) or image
-    return f"row {row} ({os.fspath(file)})" if isinstance(file, str | Path) else f"row {row}"
+    return os.fspath(file) if isinstance(file, str | Path) else None
 
 
 def _stored_key(value: Mapping[str, Any] | None) -> bytes:

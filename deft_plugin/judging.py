@@ -13,6 +13,7 @@ import numpy as np
 from deft_plugin.data import ImageData, read_image_data
 from deft_plugin.detection import NO_PREDICTION, Detection
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
+from deft_plugin.image_sources import describe
 from deft_plugin.labels import check_labels, check_pred_probs
 from deft_plugin.run import NoiseRatioSource, Run
 from deft_plugin.types import EpochEnd, Selection, Selector
@@ -75,7 +76,7 @@ def prepare_run(
 ) -> PreparedRun:
     """Check the input, encode the images, and set up a run that any number of selectors can share.
 
-    Parameters are those of `detect`, and the two progress callbacks. `data` may also be an ImageData.
+    Parameters are those of `detect`, and the two progress callbacks.
     """
     _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
     settings = {"seed": seed, "noise_ratio": noise_ratio}
@@ -103,7 +104,7 @@ def prepare_run(
             "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
             "'confident_learning'; got neither."
         )
-    images = data if isinstance(data, ImageData) else read_image_data(data, labels, class_names)
+    images = read_image_data(data, labels, class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
 
     from deft_plugin.features import compute_image_features
@@ -159,7 +160,7 @@ def _read_pred_probs(
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Check labels (N,) and pred_probs (N, K); as in cleanlab, their columns tell K if nothing else does."""
     if data is not None:
-        known = data if isinstance(data, ImageData) else read_image_data(data, labels, class_names)
+        known = read_image_data(data, labels, class_names)
         labels, class_names = known.labels, known.class_names
     if class_names is None and np.ndim(pred_probs) == 2 and np.asarray(labels).dtype.kind in "iuf":
         class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
@@ -226,7 +227,7 @@ def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
             "on_bad_image='flag' to keep them in the result as issues of their own kind."
         ) from error
     raise UnreadableImageError(
-        f"{data.images.describe(int(bad[0]))} could not be read when its features were computed, but can be read "
+        f"{describe(data.images, int(bad[0]))} could not be read when its features were computed, but can be read "
         "now. Delete the feature cache and try again."
     )
 

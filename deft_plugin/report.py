@@ -38,13 +38,15 @@ def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) 
     if unreadable:
         title += f"; {unreadable:,} images cannot be read"
     table = Table(title=title, box=box.SIMPLE_HEAD, caption="Quality: 0 = surely wrong, 1 = surely right.")
+    table.add_column("row", justify="right")
     table.add_column("image", overflow="fold")
     for header in ("given label", "predicted label"):
         table.add_column(header)
     table.add_column("quality", justify="right")
     for row in rows[:limit]:
         table.add_row(
-            Text(images.describe(int(row))),
+            str(row),
+            Text(images.path(int(row)) or ""),
             Text(detection.class_names[detection.given_labels[row]]),
             Text(_predicted(detection, int(row))),
             f"{detection.label_quality[row]:.3f}",
@@ -78,7 +80,7 @@ def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
     """All rows, the worst label quality first: `Detection.to_frame` with columns ``row`` and ``image`` in front."""
     frame = detection.to_frame()
     frame.insert(0, "row", range(len(frame)))
-    frame.insert(1, "image", [images.describe(row) for row in range(len(frame))])
+    frame.insert(1, "image", [images.path(row) for row in range(len(frame))])
     return frame.sort_values("label_quality", kind="stable")
 
 

@@ -47,11 +47,12 @@ def test_deft_is_the_default(detect, tmp_path):
     assert json.loads((tmp_path / "x.json").read_text())["selectors"][0]["name"] == "deft"
 
 
-def test_a_table_of_wrong_labels(detect):
+def test_a_table_of_wrong_labels(detect, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     done = detect("--method", "label_match", "--show", 3)
     assert done.exit_code == 0
     assert "24 of 120 labels look wrong" in done.out
-    assert done.out.count(".png)") == 3
+    assert done.out.count(".png") == 3
     assert "and 21 more" in done.out
     assert "Image features" in done.err
     assert "Traceback" not in done.err

@@ -14,6 +14,7 @@ from PIL import Image
 
 from deft_plugin.data import read_image_data
 from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.image_sources import describe
 from deft_plugin.images import image_digest
 
 NAMES = ["cat", "dog", "fish"]
@@ -68,7 +69,7 @@ def test_hf_dataset():
     assert data.class_names == tuple(NAMES)
     assert (data.image_column, data.label_column) == ("image", "label")
     assert first_pixels(data) == [0, 40, 80, 120, 160]
-    assert data.images.describe(3) == "row 3 (3.png)"
+    assert describe(data.images, 3) == "row 3 (3.png)"
 
 
 @pytest.mark.usefixtures("no_decoding")
@@ -302,7 +303,7 @@ def test_folder(tmp_path):
     assert data.class_names == ("cat", "dog", "empty")
     assert data.labels.tolist() == [0, 0, 1, 1]
     assert first_pixels(data) == [0, 40, 80, 120]
-    assert data.images.describe(1) == f"row 1 ({root / 'cat/x/1.png'})"
+    assert describe(data.images, 1) == f"row 1 ({root / 'cat/x/1.png'})"
     assert (data.image_column, data.label_column) == (None, None)
 
 
@@ -394,7 +395,7 @@ def test_torch_dataset_without_targets():
     data = read_image_data(TorchLike())
     assert (data.labels.tolist(), data.class_names) == (LABELS, ("0", "1", "2"))
     assert first_pixels(data) == [0, 40, 80, 120, 160]
-    assert data.images.describe(2) == "row 2"
+    assert describe(data.images, 2) == "row 2"
 
 
 def test_torch_dataset_with_targets_is_not_visited():
@@ -427,7 +428,7 @@ def test_torchvision_datasets(tmp_path):
     as_tensors = read_image_data(ImageFolder(str(root), transform=ToTensor()))
     as_folder = read_image_data(root)
     assert as_tensors.class_names == as_folder.class_names
-    assert as_tensors.images.describe(1) == as_folder.images.describe(1)
+    assert describe(as_tensors.images, 1) == describe(as_folder.images, 1)
     for row in range(2):
         assert image_digest(as_tensors.images.load(row)) == image_digest(as_folder.images.load(row))
 
@@ -486,9 +487,9 @@ def test_sequence_of_pairs_needs_no_labels():
 def test_rows_with_a_file_are_described_by_it(tmp_path):
     make_folder(tmp_path, {"0.png": png(0), "1.png": png(1)})
     paths = [tmp_path / "0.png", tmp_path / "1.png"]
-    assert read_image_data(paths, labels=[0, 1]).images.describe(1) == f"row 1 ({paths[1]})"
+    assert describe(read_image_data(paths, labels=[0, 1]).images, 1) == f"row 1 ({paths[1]})"
     with Image.open(paths[0]) as first, Image.open(paths[1]) as second:
-        assert read_image_data([first, second], labels=[0, 1]).images.describe(1) == f"row 1 ({paths[1]})"
+        assert describe(read_image_data([first, second], labels=[0, 1]).images, 1) == f"row 1 ({paths[1]})"
 
 
 def test_fingerprint_of_paths_follows_files_and_that_of_pixels_follows_pixels(tmp_path):
@@ -526,3 +527,14 @@ def test_sources_can_be_sent_to_other_processes(tmp_path):
 def test_data_that_cannot_be_used(data, words):
     with pytest.raises(InputError, match=words):
         read_image_data(data)
+
+
+class TestImageData:
+    def test_is_given_back_as_it_is(self):
+        data = read_image_data(hf_dataset())
+        assert read_image_data(data) is data
+
+    @pytest.mark.parametrize("extra", [{"labels": [0]}, {"class_names": NAMES}])
+    def test_takes_nothing_beside_it(self, extra):
+        with pytest.raises(InputError, match="Expected no labels or class_names with an ImageData"):
+            read_image_data(read_image_data(hf_dataset()), **extra)

@@ -36,8 +36,8 @@ class Photos:
     def load(self, row):
         return Image.new("RGB", (8, 8), (40 * row, 0, 0))
 
-    def describe(self, row):
-        return f"row {row} ([x]/{row}.png)"
+    def path(self, row):
+        return f"[x]/{row}.png"
 
     def fingerprint(self):
         return "photos"
@@ -64,7 +64,7 @@ class TestFrame:
         frame = issues_frame(make_detection(), Photos())
         assert frame["row"].tolist() == [4, 2, 1, 3, 0]  # of equal ones, the first row first
         assert frame["label_quality"].tolist() == [0.0, 0.1, 0.4, 0.4, 0.9]
-        assert frame["image"].tolist() == [f"row {row} ([x]/{row}.png)" for row in (4, 2, 1, 3, 0)]
+        assert frame["image"].tolist() == [f"[x]/{row}.png" for row in (4, 2, 1, 3, 0)]
         assert frame["is_label_issue"].tolist() == [True, True, True, True, False]
 
     def test_columns_are_cleanlabs_and_two_more(self):
@@ -117,10 +117,10 @@ class TestPrinted:
         lines = [line for line in shown.splitlines() if ".png" in line]
         # A class name in brackets is no markup.
         assert [line.split() for line in lines] == [
-            ["row", "4", "([x]/4.png)", "[dog]", "-", "0.000"],
-            ["row", "2", "([x]/2.png)", "fish", "[dog]", "0.100"],
-            ["row", "1", "([x]/1.png)", "[dog]", "fish", "0.400"],
-            ["row", "3", "([x]/3.png)", "fish", "cat", "0.400"],
+            ["4", "[x]/4.png", "[dog]", "-", "0.000"],
+            ["2", "[x]/2.png", "fish", "[dog]", "0.100"],
+            ["1", "[x]/1.png", "[dog]", "fish", "0.400"],
+            ["3", "[x]/3.png", "fish", "cat", "0.400"],
         ]
         assert "more" not in shown
 
