@@ -14,6 +14,7 @@ from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, judge, prepare_run
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
+    from deft_plugin.finetune import FinetuneSettings
     from deft_plugin.plugins import Plugins
 
 RankedBy: TypeAlias = Literal["label_quality", "self_confidence"]
@@ -28,6 +29,7 @@ def find_label_issues(
     return_indices_ranked_by: RankedBy | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
+    training: FinetuneSettings | None = None,
     device: str = "auto",
     batch_size: int = 64,
     seed: int = 0,
@@ -61,6 +63,7 @@ def find_label_issues(
         class_names=class_names,
         model=model,
         tuning=tuning,
+        training=training,
         device=device,
         batch_size=batch_size,
         seed=seed,
@@ -81,6 +84,7 @@ def detect(
     class_names: Sequence[str] | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
+    training: FinetuneSettings | None = None,
     device: str = "auto",
     batch_size: int = 64,
     seed: int = 0,
@@ -106,7 +110,10 @@ def detect(
     model : str
         A registered backbone, an open_clip name such as "ViT-B-16/openai", or a local folder.
     tuning : str
-        How DeFT adapts the image encoder; "auto" takes what suits encoder and device.
+        How DeFT adapts the image encoder: "frozen", "vpt_deep", "vpt_shallow", "lora", "bitfit" or "full"; "auto"
+        takes what suits encoder and device.
+    training : FinetuneSettings, optional
+        Protocol, epochs, batch size and so on of the tunings that train the encoder.
     device : str
         "auto", "cpu", "cuda", "mps", ...
     batch_size : int
@@ -149,6 +156,7 @@ def detect(
             class_names=class_names,
             model=model,
             tuning=tuning,
+            training=training,
             device=device,
             batch_size=batch_size,
             seed=seed,

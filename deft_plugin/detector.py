@@ -1,16 +1,60 @@
-"""The DeFT detector as a selector."""
+"""The DeFT detector: trained on a run, as a selector; and kept, to judge new images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from deft_plugin.errors import UnknownNameError, did_you_mean
-from deft_plugin.frozen import FrozenSettings, FrozenTuning, Scores
+import numpy as np
+import torch
+from torch import Tensor
+
+from deft_plugin.errors import InputError
+from deft_plugin.finetune import FinetuneSettings, Finetuning
+from deft_plugin.frozen import FrozenSettings, FrozenTuning
 from deft_plugin.run import Run
-from deft_plugin.types import Selection
+from deft_plugin.tuning import ENCODER_TUNINGS, FROZEN, EncoderTuning, check_tuning, pick_tuning
+from deft_plugin.types import Backbone, Selection
 
-Tuning: TypeAlias = Callable[["Deft", Run], Scores]
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What is needed to judge an image, beside the backbone.
+
+    Attributes
+    ----------
+    tuning : str
+    text : Tensor of shape (2, K, D)
+        Positive and negative text features, L2-normalised.
+    encoder : dict of str to Tensor
+        Trained parameters of the image encoder; empty for frozen tuning.
+    centre : Tensor of shape (D,), optional
+        Mean image feature, for a backbone without a cone.
+    transition : Tensor of shape (K, K), optional
+        For a negative prompt that is measured from the background; see `deft_plugin.functional.margins`.
+    sharpening : float
+        Factor on positive logits.
+    is_real_noise : bool
+        See `deft_plugin.step.DeftStep`.
+    seed : int
+        The tuning starts from it.
+    """
+
+    tuning: str
+    text: Tensor
+    encoder: dict[str, Tensor]
+    centre: Tensor | None
+    transition: Tensor | None
+    sharpening: float
+    is_real_noise: bool
+    seed: int
 
 
 class Deft:
@@ -20,47 +64,141 @@ class Deft:
     ----------
     frozen : FrozenSettings, optional
         Settings of ``tuning="frozen"``.
+    finetune : FinetuneSettings, optional
+        Settings of the tunings that train the image encoder, unless the run has its own.
     """
 
     needs_images = True
 
-    def __init__(self, *, frozen: FrozenSettings | None = None) -> None:
+    def __init__(self, *, frozen: FrozenSettings | None = None, finetune: FinetuneSettings | None = None) -> None:
         self.frozen = frozen or FrozenSettings()
+        self.finetune = finetune or FinetuneSettings()
 
     def select(self, run: Run) -> Selection:
         """Train prompts on the run's given labels and judge each label; label quality is p_clean."""
-        tuning = "frozen" if run.tuning == "auto" else run.tuning
-        if tuning not in TUNINGS:
-            raise UnknownNameError(f"Unknown tuning {tuning!r}. {did_you_mean(tuning, ['auto', *TUNINGS])}")
-        scores = TUNINGS[tuning](self, run)
-        p_clean = scores.p_clean.double().cpu().numpy()
-        off_diagonal = 1 - scores.transition.diagonal().cpu().numpy()
-        return Selection(
-            is_clean=p_clean > 0.5,
-            label_quality=p_clean,
-            predicted_labels=scores.predicted_labels.cpu().numpy(),
-            details={
-                "tuning": tuning,
-                "estimated_noise_ratio": float(1 - p_clean.mean()),
-                "estimated_noise_ratio_of_class": dict(zip(run.class_names, off_diagonal.tolist(), strict=True)),
-            },
+        return self.train(run)[0]
+
+    def train(self, run: Run) -> tuple[Selection, Trained]:
+        """Do as `select`, and keep what was trained."""
+        check_tuning(run.tuning)
+        backbone, _ = run.require_images()
+        tuning = pick_tuning(run.tuning, backbone, run.device)
+        return self._train_frozen(run, backbone) if tuning == FROZEN else self._train_encoder(run, backbone, tuning)
+
+    def _train_frozen(self, run: Run, backbone: Backbone) -> tuple[Selection, Trained]:
+        tuning = FrozenTuning(
+            backbone,
+            run.class_names,
+            run.image_features,
+            run.labels,
+            run.folds,
+            n_folds=run.n_folds,
+            settings=self.frozen,
+            seed=run.seed,
+            device=run.device,
         )
+        scores = tuning.fit(run.epoch_end)
+        off_diagonal = 1 - scores.transition.diagonal().cpu().numpy()
+        details = {
+            "tuning": FROZEN,
+            "estimated_noise_ratio_of_class": dict(zip(run.class_names, off_diagonal.tolist(), strict=True)),
+        }
+        trained = Trained(
+            tuning=FROZEN,
+            text=scores.text,
+            encoder={},
+            centre=_centre(run, backbone),
+            transition=scores.transition,
+            sharpening=self.frozen.sharpening,
+            is_real_noise=False,
+            seed=run.seed,
+        )
+        return _selection(scores.p_clean, scores.p_clean > 0.5, scores.predicted_labels, details), trained
+
+    def _train_encoder(self, run: Run, backbone: Backbone, name: str) -> tuple[Selection, Trained]:
+        if run.images is None:
+            raise InputError(
+                f"Expected a run with images to train their encoder by {name!r}, but it has features only."
+            )
+        settings, centre = run.training or self.finetune, _centre(run, backbone)
+        if settings.protocol == "faithful" and not backbone.has_cone:
+            raise InputError(
+                f"Expected a CLIP for protocol='faithful', but {backbone.name!r} has centred features, on which the "
+                "paper's negative prompts cannot reject. Use an open_clip model, or protocol='default'."
+            )
+        with _tuned(backbone, name, run.seed) as tuning:
+            finetuning = Finetuning(
+                backbone,
+                tuning,
+                run.class_names,
+                run.images,
+                run.labels,
+                settings=settings,
+                seed=run.seed,
+                device=run.device,
+                workers=run.workers,
+                centre=centre,
+                checkpoint=_checkpoint_file(run, backbone, name, settings),
+            )
+            verdicts = finetuning.fit(run.epoch_end)
+            details = {
+                "tuning": name,
+                "protocol": settings.protocol,
+                "num_trainable_parameters": finetuning.num_trainable,
+                "text_path": finetuning.prompts.tokens.text_path,
+            }
+            trained = Trained(
+                tuning=name,
+                text=finetuning.prompts.encode(),
+                encoder={key: value.detach().clone() for key, value in tuning.parameters().items()},
+                centre=centre,
+                transition=finetuning.step.transition,
+                sharpening=1.0,
+                is_real_noise=settings.is_real_noise,
+                seed=run.seed,
+            )
+        return _selection(verdicts.p_clean, verdicts.is_clean, verdicts.predicted_labels, details), trained
 
 
-def _tune_frozen(detector: Deft, run: Run) -> Scores:
-    backbone, _ = run.require_images()
-    tuning = FrozenTuning(
-        backbone,
-        run.class_names,
-        run.image_features,
-        run.labels,
-        run.folds,
-        n_folds=run.n_folds,
-        settings=detector.frozen,
-        seed=run.seed,
-        device=run.device,
+@contextmanager
+def _tuned(backbone: Backbone, name: str, seed: int) -> Generator[EncoderTuning, None, None]:
+    """Put a tuning into the image encoder, and leave the encoder as it was."""
+    tuning = ENCODER_TUNINGS[name](backbone, seed)
+    try:
+        yield tuning
+    finally:
+        tuning.remove()
+
+
+def _centre(run: Run, backbone: Backbone) -> Tensor | None:
+    from deft_plugin.features import mean_feature
+
+    if backbone.has_cone:
+        return None
+    return torch.from_numpy(mean_feature(run.require_images()[1])).to(run.device)
+
+
+def _selection(p_clean: Tensor, is_clean: Tensor, predicted: Tensor, details: dict[str, Any]) -> Selection:
+    quality = p_clean.double().cpu().numpy()
+    return Selection(
+        is_clean=is_clean.cpu().numpy(),
+        label_quality=quality,
+        predicted_labels=predicted.cpu().numpy(),
+        details={**details, "estimated_noise_ratio": float(1 - quality.mean())},
     )
-    return tuning.fit(run.epoch_end)
 
 
-TUNINGS: dict[str, Tuning] = {"frozen": _tune_frozen}
+def _checkpoint_file(run: Run, backbone: Backbone, tuning: str, settings: FinetuneSettings) -> Path | None:
+    """Where a run's checkpoint is: the same run, started again, finds it."""
+    if run.checkpoint_dir is None or run.images is None:
+        return None
+    key = {
+        "images": run.images.fingerprint(),
+        "labels": hashlib.sha256(run.labels.astype(np.int64).tobytes()).hexdigest(),
+        "class_names": run.class_names,
+        "backbone": backbone.fingerprint,
+        "tuning": tuning,
+        "settings": asdict(settings),
+        "seed": run.seed,
+    }
+    return run.checkpoint_dir / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.safetensors"

@@ -24,6 +24,7 @@ from deft_plugin.image_sources import ImageSource
 from deft_plugin.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
 from deft_plugin.precision import autocast, compute_dtype
 from deft_plugin.types import Backbone
+from deft_plugin.workers import Workers
 
 ROWS_PER_PART = 4096
 WORKERS_FROM = 1024
@@ -68,6 +69,7 @@ def compute_image_features(
     batch_size: int = 64,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> ImageFeatures:
     """Encode all images, or read the features from the cache.
 
@@ -80,6 +82,8 @@ def compute_image_features(
         `default_cache_dir` if not given.
     progress : callable, optional
         Called with (rows done, N).
+    workers : Workers, optional
+        Processes that share the pass; the cache must be on a disk that all of them see.
 
     Raises
     ------
@@ -90,10 +94,11 @@ def compute_image_features(
     parts = (images.fingerprint(), backbone.fingerprint, str(compute_dtype(device)), str(len(images)))
     folder = root / "features" / hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
     started = time.perf_counter()
-    is_cached = _is_complete(folder)
+    workers = workers or Workers()
+    is_cached = workers.agree(_is_complete(folder))
     if not is_cached:
         try:
-            _fill(folder, backbone, images, device=device, batch_size=batch_size, progress=progress)
+            _fill(folder, backbone, images, device=device, batch_size=batch_size, progress=progress, workers=workers)
         except OSError as error:
             if _is_complete(folder):  # another process was faster
                 return compute_image_features(backbone, images, device=device, cache_dir=cache_dir)
@@ -121,11 +126,12 @@ def _fill(
     device: str,
     batch_size: int,
     progress: Progress | None,
+    workers: Workers,
 ) -> None:
     parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(images), ROWS_PER_PART)
-    for start in starts:
+    for start in starts[workers.rank :: workers.size]:
         file = parts / f"{start:010d}.npz"
         stop = min(start + ROWS_PER_PART, len(images))
         if not file.is_file():
@@ -137,8 +143,11 @@ def _fill(
             temporary.replace(file)
         if progress:
             progress(stop, len(images))
-    _join(folder, [parts / f"{start:010d}.npz" for start in starts], len(images))
-    shutil.rmtree(parts, ignore_errors=True)
+    workers.wait()
+    if workers.is_main:
+        _join(folder, [parts / f"{start:010d}.npz" for start in starts], len(images))
+        shutil.rmtree(parts, ignore_errors=True)
+    workers.wait()
 
 
 def _join(folder: Path, files: list[Path], num_rows: int) -> None:
@@ -175,7 +184,7 @@ def _encode_rows(
     loader = DataLoader(
         Subset(_Pixels(backbone, images), rows),
         batch_size=batch_size,
-        num_workers=_num_workers(device, len(images)),
+        num_workers=num_workers(device, len(images)),
         collate_fn=_collate,
         pin_memory=torch.device(device).type == "cuda",
     )
@@ -192,8 +201,8 @@ def _encode_rows(
     return {"features": features, "digests": digests, "is_readable": is_readable}
 
 
-def _num_workers(device: str, num_images: int) -> int:
-    """On a CPU one worker decodes beside the encoder; a GPU wants to be fed by many."""
+def num_workers(device: str, num_images: int) -> int:
+    """How many processes decode images: one beside the encoder on a CPU; a GPU wants to be fed by many."""
     if num_images < WORKERS_FROM:
         return 0
     return 1 if torch.device(device).type == "cpu" else min(8, os.cpu_count() or 1)
@@ -221,18 +230,26 @@ def _collate(samples: list[tuple[Tensor | None, bytes]]) -> tuple[Tensor, np.nda
     return torch.stack(pixels) if pixels else torch.empty(0), digests, readable
 
 
+def mean_feature(features: np.ndarray) -> np.ndarray:
+    """Mean over the data, (D,), float32."""
+    total = np.zeros(features.shape[1], np.float64)
+    for piece in _pieces(features):
+        total += features[piece].sum(0, dtype=np.float64)
+    return (total / len(features)).astype(np.float32)
+
+
 def centre_features(features: np.ndarray) -> np.ndarray:
     """Subtract the mean over the data and normalise each row to length 1; float16 (N, D).
 
     For backbones without a cone (`Backbone.has_cone`).
     """
-    mean = np.zeros(features.shape[1], np.float64)
-    pieces = [slice(start, start + ROWS_PER_PART) for start in range(0, len(features), ROWS_PER_PART)]
-    for piece in pieces:
-        mean += features[piece].sum(0, dtype=np.float64)
-    mean = (mean / len(features)).astype(np.float32)
+    mean = mean_feature(features)
     centred = np.empty(features.shape, np.float16)
-    for piece in pieces:
+    for piece in _pieces(features):
         rows = features[piece].astype(np.float32) - mean
         centred[piece] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return centred
+
+
+def _pieces(features: np.ndarray) -> list[slice]:
+    return [slice(start, start + ROWS_PER_PART) for start in range(0, len(features), ROWS_PER_PART)]

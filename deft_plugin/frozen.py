@@ -7,7 +7,7 @@ al., "Task Residual for Tuning Vision-Language Models", CVPR 2023), trained by L
 text. Centred features have no such cone, and a learned constant in its place overfits small classes. Here the
 cone is the image's own: a negative prompt is measured from the *background*, the soft maximum over the positive
 prompts of the classes whose images get this label by mistake (`functional.background_logits`), and may move
-away from it by `CONE_SINE`, the sine of the cone's half-angle.
+away from it by `functional.CONE_SINE`, the sine of the cone's half-angle.
 
 **Out of sample.** A linear map of 1,000 numbers fits wrong labels too, and then approves of them. So examples are
 dealt into folds, each with residuals of its own that are not trained on its examples; all folds are trained side by
@@ -33,8 +33,6 @@ from deft_plugin import functional
 from deft_plugin.probe import minibatch_size
 from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.types import Backbone, EpochEnd
-
-CONE_SINE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +78,14 @@ class Scores:
     predicted_labels : Tensor of shape (N,), int64
     transition : Tensor of shape (K, K)
         Estimated probability of the given label (column) for a true class (row).
+    text : Tensor of shape (2, K, D)
+        Positive and negative text features for new images: positive ones with the mean residual of all folds.
     """
 
     p_clean: Tensor
     predicted_labels: Tensor
     transition: Tensor
+    text: Tensor
 
 
 class _Scheduled:
@@ -225,18 +226,15 @@ class FrozenTuning:
 
     def _positive_logits(self, images: Tensor, text: Tensor, residual: Tensor) -> Tensor:
         """Compute l+ = s · sim(I, T+), (F, B, K)."""
-        prototypes = F.normalize(text + residual / self._scale, dim=-1)
-        return self._scale * images @ prototypes.transpose(1, 2)
+        return self._scale * images @ self._prototypes(text, residual).transpose(1, 2)
+
+    def _prototypes(self, text: Tensor, residual: Tensor) -> Tensor:
+        return F.normalize(text + residual / self._scale, dim=-1)  # (F, K, D)
 
     def _margin(self, images: Tensor, positive: Tensor, negative_text: Tensor, labels: Tensor) -> Tensor:
         """Positive minus negative logit of `labels` (F, B)."""
-        similarity = (images * negative_text[labels]).sum(-1)  # (F, B)
-        return self._above_background(positive, labels) - CONE_SINE * self._scale * similarity
-
-    def _above_background(self, positive: Tensor, labels: Tensor) -> Tensor:
-        """Positive logit of `labels` (...) minus that of their background, from positive logits (..., K)."""
-        own = positive.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return own - functional.background_logits(positive, self._transition, labels)
+        negative = self._scale * (images * negative_text[labels]).sum(-1)  # (F, B)
+        return functional.margins(positive, negative, labels, self._transition)
 
     def _images(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self._features[rows]).to(self._device).float()
@@ -253,28 +251,34 @@ class FrozenTuning:
             Positive minus negative logits of the given labels; clean where > 0.
         """
         logits = torch.empty(len(self._labels), self._num_classes, device=self._device)
-        similarity = torch.empty(len(self._labels), device=self._device)  # to the negative prompt
+        negative = torch.empty(len(self._labels), device=self._device)  # logits of the given labels
         for fold in range(self._n_folds):
             residual = self._residual[fold : fold + 1]
             for rows in _pieces(np.flatnonzero(self._folds == fold)):
                 images = self._images(rows)
                 logits[rows] = self._positive_logits(images.unsqueeze(0), self._text[POSITIVE], residual)[0]
-                similarity[rows] = (images * self._text[NEGATIVE][self._labels[rows]]).sum(-1)
+                negative[rows] = self._scale * (images * self._text[NEGATIVE][self._labels[rows]]).sum(-1)
         logits *= self.settings.sharpening
         # From uniform noise anew at each epoch: an early estimate must not bind a later one.
         uniform = functional.symmetric_transition(self._num_classes).to(self._device)
         self._transition = functional.estimate_transition(logits, self._labels, uniform)
-        margins = self._above_background(logits, self._labels) - CONE_SINE * self._scale * similarity
-        return logits, margins
+        return logits, functional.margins(logits, negative, self._labels, self._transition)
 
     def _select(self) -> None:
         logits, margins = self._judge()
         self._is_clean = margins > 0
         self._pseudo_labels = functional.pseudo_labels(self._labels, self._is_clean, logits)
 
+    @torch.no_grad()
     def _score(self) -> Scores:
         logits, margins = self._judge()
-        return Scores(p_clean=torch.sigmoid(margins), predicted_labels=logits.argmax(-1), transition=self._transition)
+        positive = F.normalize(self._prototypes(self._text[POSITIVE], self._residual).mean(0), dim=-1)
+        return Scores(
+            p_clean=torch.sigmoid(margins),
+            predicted_labels=logits.argmax(-1),
+            transition=self._transition,
+            text=torch.stack([positive, self._text[NEGATIVE]]),
+        )
 
 
 def _pieces(rows: np.ndarray, size: int = 4096) -> list[np.ndarray]:

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CONE_SINE = 0.2
+"""Sine of the half-angle of the cone within which a negative prompt may move away from the background."""
+
 
 def clean_probability(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
     """Compute p_clean = exp(l+) / (exp(l+) + exp(l-)), in [0, 1], high = clean.
@@ -30,7 +33,7 @@ def clean_probability(positive_logits: Tensor, negative_logits: Tensor) -> Tenso
     return torch.sigmoid(positive_logits - negative_logits)
 
 
-def select_clean(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
+def select_clean(positive_logits: Tensor, negative_logits: Tensor | float) -> Tensor:
     """Select as DeFT does: clean where closer to the positive prompt, strictly; a tie is an issue.
 
     Examples
@@ -64,7 +67,7 @@ def complementary_labels(labels: Tensor, num_classes: int, generator: torch.Gene
     return (labels + shift) % num_classes
 
 
-def dp_loss(logits_of_label: Tensor, logits_of_complement: Tensor) -> Tensor:
+def dp_loss(logits_of_label: Tensor, logits_of_complement: Tensor, *, floor: float = 0.0) -> Tensor:
     """L_dp = NLL(p_clean, label) + NLL(1 - p_clean, complementary label), per example.
 
     Parameters
@@ -72,11 +75,13 @@ def dp_loss(logits_of_label: Tensor, logits_of_complement: Tensor) -> Tensor:
     logits_of_label, logits_of_complement : Tensor of any shape, the same
         ``l+ - l-`` of the (pseudo-)label and of the complementary label. The caller detaches ``l+``: L_dp trains
         the negative side only, as the authors' code does.
-
-    Notes
-    -----
-    log sigmoid in one step needs no clamp of p_clean at 1e-5.
+    floor : float
+        Probabilities below it count as this much, and give no gradient. The authors' code clamps at 1e-5; log
+        sigmoid in one step needs no clamp.
     """
+    if floor:
+        of_label, of_complement = torch.sigmoid(logits_of_label), torch.sigmoid(-logits_of_complement)
+        return -of_label.clamp(min=floor).log() - of_complement.clamp(min=floor).log()
     return -F.logsigmoid(logits_of_label) - F.logsigmoid(-logits_of_complement)
 
 
@@ -95,6 +100,27 @@ def sim_loss(positive_logits: Tensor, labels: Tensor, is_clean: Tensor) -> Tenso
     log_p = F.log_softmax(positive_logits, dim=-1)
     nll = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (..., B)
     return (nll * is_clean).sum(-1) / is_clean.sum(-1).clamp(min=1)
+
+
+def symmetric_cross_entropy(
+    positive_logits: Tensor, labels: Tensor, *, alpha: float = 0.1, beta: float = 1.0, log_of_zero: float = -4.0
+) -> Tensor:
+    """Cross-entropy times alpha, plus reverse cross-entropy times beta, per example (B,).
+
+    Parameters
+    ----------
+    positive_logits : Tensor of shape (B, K)
+    labels : Tensor of shape (B,), int64
+    log_of_zero : float
+        What stands for log 0 in the reverse cross-entropy.
+
+    References
+    ----------
+    Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019, eq. 7.
+    """
+    forward = F.cross_entropy(positive_logits, labels, reduction="none")
+    of_label = positive_logits.softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    return alpha * forward - beta * log_of_zero * (1 - of_label)
 
 
 def background_logits(positive_logits: Tensor, transition: Tensor, labels: Tensor) -> Tensor:
@@ -119,6 +145,29 @@ def background_logits(positive_logits: Tensor, transition: Tensor, labels: Tenso
     own = weights.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     others = (positive_logits + weights).scatter(-1, labels.unsqueeze(-1), float("-inf"))
     return others.logsumexp(dim=-1) - own
+
+
+def margins(positive_logits: Tensor, negative: Tensor, labels: Tensor, transition: Tensor | None = None) -> Tensor:
+    """Positive minus negative logit of `labels`: the label is clean where it is > 0, and p_clean is its sigmoid.
+
+    Parameters
+    ----------
+    positive_logits : Tensor of shape (..., B, K)
+    negative : Tensor of shape (..., B)
+        Negative logits of `labels`.
+    labels : Tensor of shape (..., B), int64
+    transition : Tensor of shape (K, K), optional
+        Without it the negative prompt is measured from the origin, as in the paper. With it, for features without a
+        cone, from the background (`background_logits`), and moves within a cone of `CONE_SINE`.
+
+    Returns
+    -------
+    Tensor of shape (..., B)
+    """
+    own = positive_logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    if transition is None:
+        return own - negative
+    return own - background_logits(positive_logits, transition, labels) - CONE_SINE * negative
 
 
 def symmetric_transition(num_classes: int, noise_ratio: float = 0.5) -> Tensor:

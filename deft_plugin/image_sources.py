@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 from PIL import Image
 
 from deft_plugin.errors import UnreadableImageError
@@ -159,6 +160,34 @@ class IndexedImages:
             return image_digest(read_image(element, where=describe(self, row)))
         except UnreadableImageError:
             return UNREADABLE_DIGEST
+
+
+class SelectedImages:
+    """Some rows of another source.
+
+    Parameters
+    ----------
+    source : ImageSource
+    rows : np.ndarray of shape (n,), int
+    """
+
+    def __init__(self, source: ImageSource, rows: np.ndarray) -> None:
+        self._source, self._rows = source, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def load(self, row: int) -> Image.Image:
+        """Decode one image to RGB."""
+        return self._source.load(int(self._rows[row]))
+
+    def path(self, row: int) -> str | None:
+        """File of a row."""
+        return self._source.path(int(self._rows[row]))
+
+    def fingerprint(self) -> str:
+        """Hex digest of all images in their order."""
+        return _hash_all([self._source.fingerprint().encode(), np.ascontiguousarray(self._rows).tobytes()])
 
 
 def get_sample(data: Any, row: int) -> object:

@@ -13,12 +13,14 @@ import numpy as np
 from deft_plugin.data import ImageData, read_image_data
 from deft_plugin.detection import NO_PREDICTION, Detection
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
-from deft_plugin.image_sources import describe
+from deft_plugin.image_sources import SelectedImages, describe
 from deft_plugin.labels import check_labels, check_pred_probs
 from deft_plugin.run import NoiseRatioSource, Run
+from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector
 
 if TYPE_CHECKING:
+    from deft_plugin.finetune import FinetuneSettings
     from deft_plugin.plugins import Plugins
 
 DEFAULT_MODEL = "bridge-lite0"
@@ -63,6 +65,7 @@ def prepare_run(
     class_names: Sequence[str] | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
+    training: FinetuneSettings | None = None,
     device: str = "auto",
     batch_size: int = 64,
     seed: int = 0,
@@ -78,6 +81,7 @@ def prepare_run(
 
     Parameters are those of `detect`, and the two progress callbacks.
     """
+    check_tuning(tuning)
     _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
     settings = {"seed": seed, "noise_ratio": noise_ratio}
     if not needs_images and pred_probs is not None:
@@ -107,10 +111,11 @@ def prepare_run(
     images = read_image_data(data, labels, class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
 
-    from deft_plugin.features import compute_image_features
-    from deft_plugin.precision import pick_device
+    from deft_plugin.features import compute_image_features, default_cache_dir
+    from deft_plugin.workers import this_process
 
-    device = pick_device(device)
+    workers = this_process(device)
+    device = workers.device
     backbone = plugins.backbones.load(model, model).to(device)
     features = compute_image_features(
         backbone,
@@ -119,6 +124,7 @@ def prepare_run(
         batch_size=batch_size,
         cache_dir=cache_dir,
         progress=feature_progress,
+        workers=workers,
     )
     keep = np.flatnonzero(features.is_readable)
     if len(keep) < len(features.is_readable) and on_bad_image == "raise":
@@ -130,11 +136,12 @@ def prepare_run(
             epoch_end(event)
         plugins.call_each("deft_epoch_end", event=lambda _plugin: event)
 
+    all_readable = len(keep) == len(images.labels)
     run = Run(
         labels=images.labels[keep],
         class_names=images.class_names,
         backbone=backbone,
-        raw_features=features.features if len(keep) == len(images.labels) else features.features[keep],
+        raw_features=features.features if all_readable else features.features[keep],
         digests=features.digests[keep],
         given_pred_probs=None if probs is None else probs[keep],
         noise_ratio=noise_ratio,
@@ -143,6 +150,10 @@ def prepare_run(
         seed=seed,
         device=device,
         epoch_end=listen,
+        training=training,
+        images=images.images if all_readable else SelectedImages(images.images, keep),
+        checkpoint_dir=Path(cache_dir or default_cache_dir()) / "checkpoints",
+        workers=workers,
     )
     return PreparedRun(
         run=run,

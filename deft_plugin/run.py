@@ -18,7 +18,12 @@ from deft_plugin.folds import deal_folds
 from deft_plugin.types import Backbone, EpochEnd
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deft_plugin.finetune import FinetuneSettings
+    from deft_plugin.image_sources import ImageSource
     from deft_plugin.probe import LinearProbe
+    from deft_plugin.workers import Workers
 
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
 ZERO_SHOT_TEMPLATE = "a photo of a {}."
@@ -51,12 +56,20 @@ class Run:
         An oracle has seen the true labels.
     tuning : str
         How DeFT adapts the image encoder.
+    training : FinetuneSettings, optional
+        How, for tunings that train it.
     seed : int
     device : str
     n_folds : int
         For everything that is out of sample.
     epoch_end : callable
         Told of each training epoch of DeFT.
+    images : ImageSource of length N, optional
+        For tunings that train the image encoder.
+    checkpoint_dir : Path, optional
+        Where they keep checkpoints.
+    workers : Workers
+        Processes that share the run.
     """
 
     labels: np.ndarray
@@ -68,10 +81,14 @@ class Run:
     noise_ratio: float | None = None
     noise_ratio_source: NoiseRatioSource = "given"
     tuning: str = "auto"
+    training: FinetuneSettings | None = None
     seed: int = 0
     device: str = "cpu"
     n_folds: int = 10
     epoch_end: Callable[[EpochEnd], None] = _no_listener
+    images: ImageSource | None = None
+    checkpoint_dir: Path | None = None
+    workers: Workers | None = None
 
     @property
     def num_classes(self) -> int:

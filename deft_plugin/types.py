@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from PIL import Image
     from torch import Tensor
 
@@ -60,6 +61,20 @@ class PromptTokens(Protocol):
         """K."""
         ...
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the text tower."""
+        ...
+
+    @property
+    def text_path(self) -> str:
+        """How the text tower encodes them, in two or three words."""
+        ...
+
+    def select(self, classes: Tensor) -> PromptTokens:
+        """Prompts of some classes only, in the order of `classes` (C,)."""
+        ...
+
 
 class Backbone(Protocol):
     """A vision-language model that DeFT can prompt. All features are L2-normalised float32.
@@ -89,6 +104,15 @@ class Backbone(Protocol):
     context_std: float
     logit_scale: float
     has_cone: bool
+
+    @property
+    def image_tower(self) -> torch.nn.Module:
+        """What a tuning adapts."""
+        ...
+
+    def set_gradient_checkpointing(self, *, enable: bool) -> None:
+        """Let the image tower keep less for the backward pass, and compute it again."""
+        ...
 
     def to(self, device: str) -> Backbone:
         """Move both towers to a device, in place."""

@@ -15,6 +15,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from deft_plugin import hookimpl
+from deft_plugin.backbones.bridge import BridgeBackbone
+from deft_plugin.backbones.open_clip import OpenClipBackbone
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200), "yellow": (200, 200, 60)}
 NAMES = tuple(COLOURS)
@@ -27,6 +29,9 @@ class FakeTokens:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    num_tokens = num_classes
+    text_path = "general"
 
 
 class FakeBackbone:
@@ -189,3 +194,50 @@ def colour_folder(colours, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         image.save(folder / f"{row:03d}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def clip_tokenizer():
+    """CLIP's own; reading its vocabulary takes a while."""
+    from open_clip import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(clip_tokenizer):
+    """Builder of a random open_clip model: a ViT of 3 blocks at 32 pixels."""
+    import open_clip
+
+    def build(*, kind="clip", seed=0, **vision):
+        kinds = {"clip": open_clip.CLIP, "custom": open_clip.CustomTextCLIP}
+        sizes = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8, **vision}
+        text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = kinds[kind](24, sizes, text)
+            for parameter in model.parameters():  # a fresh model gives all texts nearly the same feature
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+        return OpenClipBackbone(model, _to_pixels, clip_tokenizer, name="tiny", fingerprint=f"tiny {seed}")
+
+    return build
+
+
+def _to_pixels(image):
+    pixels = np.asarray(image.convert("RGB").resize((32, 32)), np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
+
+
+@pytest.fixture(scope="session")
+def tiny_bridge():
+    """Builder of the embedded model's image tower with random weights, and no text tower."""
+    import timm
+
+    def build():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            tower = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        return BridgeBackbone(tower, torch.nn.Identity(), None)
+
+    return build

@@ -59,7 +59,7 @@ def demo(plugins: Plugins, output: Path | None, json_file: Path | None, **settin
 
 @click.group()
 def bench() -> None:
-    """Measure: selectors on your data, or the speed of the feature pass."""
+    """Measure: selectors on your data, or the speed of the feature pass and of a training step."""
 
 
 @bench.command("run")
@@ -118,6 +118,33 @@ def features(
         click.echo(f"{key:<28} {value}")
     if json_file:
         write_json(json_file, speed)
+
+
+@bench.command("speed")
+@click.option("--classes", default="10,100,200,1000", show_default=True, help="Numbers of classes, with commas.")
+@click.option("--architecture", default="ViT-B-16", show_default=True, help="Of open_clip; with random weights.")
+@click.option("--tuning", default="vpt_deep", show_default=True)
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for the figures.")
+def speed(classes: str, json_file: Path | None, **settings: Any) -> None:
+    """Time a training step beside a plain one with the same weights, in one process."""
+    from dataclasses import asdict
+
+    from deft_benchmarks.step_speed import StepSpeed, measure_steps
+    from deft_plugin.report import write_json
+
+    def show(cost: StepSpeed) -> None:
+        text = "" if cost.text_seconds is None else f"  text {cost.text_seconds:5.2f} s"
+        click.echo(
+            f"{cost.step:<10} {cost.dtype:<9} K {cost.num_classes:>5}  {cost.seconds:7.2f} s  "
+            f"{cost.peak_bytes / 2**30:6.2f} GB  {cost.flops / 1e12:6.2f} TFLOP{text}"
+        )
+
+    found = measure_steps([int(count) for count in classes.split(",")], report=show, **settings)
+    if json_file:
+        write_json(json_file, {**settings, "steps": [asdict(cost) for cost in found]})
 
 
 def _load(plugins: Plugins, data: str) -> Any:

@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import importlib.util
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,22 @@ class BridgePromptTokens:
         """K."""
         return len(self.token_ids)
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the text tower, padding included."""
+        return self.token_ids.numel()
+
+    @property
+    def text_path(self) -> str:
+        """Every token of a sentence encoder sees every other."""
+        return "general"
+
+    def select(self, classes: Tensor) -> BridgePromptTokens:
+        """Prompts of some classes only, in the order of `classes` (C,)."""
+        mask = self.mask[classes]
+        length = int(mask.sum(1).max())
+        return replace(self, token_ids=self.token_ids[classes, :length], mask=mask[:, :length])
+
 
 class BridgeBackbone:
     """EfficientNet-Lite0 and all-MiniLM-L6-v2, joined through the ImageNet classes (see the module)."""
@@ -123,6 +139,7 @@ class BridgeBackbone:
         self.text_tower = text_tower.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device("cpu")
+        self._is_checkpointing = False
         parts = (
             IMAGE_WEIGHTS.sha256,
             TEXT_WEIGHTS.sha256,
@@ -130,6 +147,10 @@ class BridgeBackbone:
             "1280+320",
         )
         self.fingerprint = hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def set_gradient_checkpointing(self, *, enable: bool) -> None:
+        """Let the image tower keep less for the backward pass, and compute it again."""
+        self._is_checkpointing = enable
 
     def to(self, device: str) -> BridgeBackbone:
         """Move both towers to a device, in place."""
@@ -152,10 +173,18 @@ class BridgeBackbone:
         """Encode pixels (B, 3, H, W) into the two pooled layers side by side, (B, D), L2-normalised."""
         tower = self.image_tower
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
-        below = tower.blocks(tower.bn1(tower.conv_stem(pixels)))  # (B, 320, h, w)
+        stem = tower.bn1(tower.conv_stem(pixels))
+        below = self._run_blocks(stem)  # (B, 320, h, w)
         top = tower.bn2(tower.conv_head(below))  # (B, 1280, h, w)
         layers = [F.normalize(layer.float().mean((2, 3)), dim=-1) for layer in (top, below)]
         return torch.cat(layers, dim=-1) / 2**0.5
+
+    def _run_blocks(self, stem: Tensor) -> Tensor:
+        from timm.models import checkpoint_seq
+
+        if self._is_checkpointing and torch.is_grad_enabled():
+            return checkpoint_seq(self.image_tower.blocks, stem)
+        return self.image_tower.blocks(stem)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:

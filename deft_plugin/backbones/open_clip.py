@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from deft_plugin.backbones.open_clip_sources import find_source
 from deft_plugin.backbones.prompt_tokens import PLACEHOLDER, OpenClipPromptTokens, Tokenizer, tokenize_prompts
 from deft_plugin.backbones.text_towers import unsupported_model, wrap_text_tower
+from deft_plugin.backbones.vision_towers import wrap_vision_tower
 from deft_plugin.errors import InputError, MissingWeightsError
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class OpenClipBackbone:
         fingerprint: str | None = None,
     ) -> None:
         self.text_tower = wrap_text_tower(model)
+        self.vision_tower = wrap_vision_tower(model.visual)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -113,9 +115,18 @@ class OpenClipBackbone:
         self.fingerprint = fingerprint or _fingerprint(name, self.model, preprocess)
 
     @property
+    def image_tower(self) -> torch.nn.Module:
+        """What a tuning adapts."""
+        return self.model.visual
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def set_gradient_checkpointing(self, *, enable: bool) -> None:
+        """Let the image tower keep less for the backward pass, and compute it again."""
+        self.vision_tower.set_gradient_checkpointing(enable=enable)
 
     def to(self, device: str) -> OpenClipBackbone:
         """Move both towers to a device, in place."""
@@ -128,7 +139,7 @@ class OpenClipBackbone:
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Encode pixels (B, 3, H, W) into L2-normalised float32 image features (B, D)."""
-        return _normalise(self.model.encode_image(pixels.to(self.device)))
+        return _normalise(self.vision_tower.encode(pixels.to(self.device)))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode texts into L2-normalised float32 text features (T, D), without gradients.
@@ -154,7 +165,7 @@ class OpenClipBackbone:
             class or no context vector.
         """
         tokens = tokenize_prompts(self.tokenizer, class_names, n_ctx)
-        return replace(tokens, ids=tokens.ids[:, : self.text_tower.used_length(tokens.ids)].contiguous())
+        return self.text_tower.lay_out(replace(tokens, ids=tokens.ids.to(self.device)))
 
     def encode_prompts(self, tokens: PromptTokens, context: Tensor) -> Tensor:
         """Encode prompts with the context vectors (n_ctx, context_dim) into (K, D); differentiable in them.
@@ -174,8 +185,7 @@ class OpenClipBackbone:
                 f"Expected context vectors of shape {(tokens.n_ctx, self.context_dim)}, but got "
                 f"{tuple(context.shape)}. Tokenise the prompts with the number of vectors in the context."
             )
-        ids, context = tokens.ids.to(self.device), context.to(self.device)
-        return _normalise(self.text_tower.encode(ids, context, tokens.context_start))  # (K, D)
+        return _normalise(self.text_tower.encode(tokens, context.to(self.device)))  # (K, D)
 
 
 def _normalise(features: Tensor) -> Tensor:

@@ -6,13 +6,16 @@ So the model's own tokenizer decides where start, end and padding stand.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from deft_plugin.backbones.shared_prefix import PackedSuffixes
 
 PLACEHOLDER = "a"
 
@@ -38,16 +41,46 @@ class OpenClipPromptTokens:
         Position of the first placeholder, the same for all classes.
     n_ctx : int
         Number of placeholders.
+    lengths : Tensor of shape (K,), int64, optional
+        Tokens of each prompt up to and with the one that is pooled, if the beginning that all prompts share may be
+        encoded once for all (`deft_plugin.backbones.shared_prefix`); None where the text tower does not allow it.
     """
 
     ids: Tensor
     context_start: int
     n_ctx: int
+    lengths: Tensor | None = None
 
     @property
     def num_classes(self) -> int:
         """K."""
         return int(self.ids.shape[0])
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the text tower."""
+        if self.lengths is None:
+            return self.ids.numel()
+        prefix = self.context_start + self.n_ctx
+        return prefix + int((self.lengths - prefix).sum())
+
+    @property
+    def text_path(self) -> str:
+        """How they are encoded: "shared prefix" or "general"."""
+        return "general" if self.lengths is None else "shared prefix"
+
+    @cached_property
+    def suffixes(self) -> PackedSuffixes:
+        """What stands behind the shared beginning; only with `lengths`."""
+        from deft_plugin.backbones.shared_prefix import pack_suffixes
+
+        assert self.lengths is not None
+        return pack_suffixes(self.ids, self.context_start + self.n_ctx, self.lengths)
+
+    def select(self, classes: Tensor) -> OpenClipPromptTokens:
+        """Prompts of some classes only, in the order of `classes` (C,)."""
+        lengths = None if self.lengths is None else self.lengths[classes]
+        return replace(self, ids=self.ids[classes], lengths=lengths)
 
 
 def tokenize_prompts(tokenizer: Tokenizer, class_names: Sequence[str], n_ctx: int) -> OpenClipPromptTokens:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin.detector import TUNINGS, Deft
+from deft_plugin.detector import Deft
 from deft_plugin.errors import InputError, UnknownNameError
-from deft_plugin.frozen import FrozenSettings, Scores
+from deft_plugin.frozen import FrozenSettings, FrozenTuning, Scores
 from deft_plugin.run import Run
 from deft_plugin.types import Selection
 
@@ -21,7 +21,7 @@ DIM, SIZE = 32, 400
 class Tokens:
     def __init__(self, class_names):
         self.classes = [NAMES.index(name) for name in class_names]
-        self.num_classes = len(self.classes)
+        self.num_classes = self.num_tokens = len(self.classes)
 
 
 class TinyBackbone:
@@ -135,8 +135,13 @@ def test_default_settings():
 def test_a_tie_is_an_issue(make_run, monkeypatch):
     p_clean = torch.full((SIZE,), 0.5)
     p_clean[0] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
-    scores = Scores(p_clean=p_clean, predicted_labels=torch.zeros(SIZE, dtype=torch.int64), transition=torch.eye(4))
-    monkeypatch.setitem(TUNINGS, "frozen", lambda _detector, _run: scores)
+    scores = Scores(
+        p_clean=p_clean,
+        predicted_labels=torch.zeros(SIZE, dtype=torch.int64),
+        transition=torch.eye(4),
+        text=torch.zeros(2, 4, DIM),
+    )
+    monkeypatch.setattr(FrozenTuning, "fit", lambda *_: scores)
     selection = Deft().select(make_run())
     assert selection.is_clean.sum() == 1
     assert selection.is_clean[0]
@@ -147,21 +152,11 @@ def test_tuning(make_run, tuning):
     assert Deft(frozen=FrozenSettings(epochs=1)).select(make_run(tuning=tuning)).details["tuning"] == "frozen"
 
 
-def test_a_tuning_of_one_s_own(make_run, monkeypatch):
-    asked = []
-    scores = Scores(
-        p_clean=torch.ones(SIZE), predicted_labels=torch.zeros(SIZE, dtype=torch.int64), transition=torch.eye(4)
-    )
-    monkeypatch.setitem(TUNINGS, "mine", lambda detector, run: asked.append((detector, run)) or scores)
-    detector, run = Deft(), make_run(tuning="mine")
-    assert detector.select(run).is_clean.all()
-    assert asked == [(detector, run)]
-
-
 @pytest.mark.parametrize("tuning", ["frozn", "Frozen"])
 def test_unknown_tuning(make_run, tuning):
     with pytest.raises(
-        UnknownNameError, match=rf"Unknown tuning '{tuning}'. Did you mean 'frozen'\? Known: auto, frozen"
+        UnknownNameError,
+        match=rf"Unknown tuning '{tuning}'. Did you mean 'frozen'\? Known: auto, bitfit, frozen, full, lora, ",
     ):
         Deft().select(make_run(tuning=tuning))
 

@@ -144,10 +144,10 @@ class TestPass:
         assert not threads
 
     def test_workers(self, monkeypatch):
-        assert module._num_workers("cpu", module.WORKERS_FROM - 1) == 0
-        assert module._num_workers("cpu", module.WORKERS_FROM) == 1
+        assert module.num_workers("cpu", module.WORKERS_FROM - 1) == 0
+        assert module.num_workers("cpu", module.WORKERS_FROM) == 1
         monkeypatch.setattr(module.os, "cpu_count", lambda: 4)
-        assert module._num_workers("cuda", module.WORKERS_FROM) == 4
+        assert module.num_workers("cuda", module.WORKERS_FROM) == 4
 
 
 class TestUnreadable:

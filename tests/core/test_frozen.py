@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin import frozen
+from deft_plugin import functional
 from deft_plugin.folds import deal_folds
 from deft_plugin.frozen import FrozenSettings, FrozenTuning
 from deft_plugin.prompts import NEGATIVE, POSITIVE
@@ -19,7 +19,7 @@ N_FOLDS = 4
 class Tokens:
     def __init__(self, class_names):
         self.classes = [int(name) for name in class_names]
-        self.num_classes = len(self.classes)
+        self.num_classes = self.num_tokens = len(self.classes)
 
 
 class TinyBackbone:
@@ -260,7 +260,7 @@ class TestOutOfSample:
             np.testing.assert_allclose(logits[row], expected, rtol=1e-3, atol=1e-3)
             others = [math.exp(expected[j]) * transition[j, label] for j in range(6) if j != label]
             background = math.log(sum(others) / transition[label, label])
-            margin = expected[label] - background - frozen.CONE_SINE * 20 * text[NEGATIVE, label] @ image
+            margin = expected[label] - background - functional.CONE_SINE * 20 * text[NEGATIVE, label] @ image
             assert float(margins[row]) == pytest.approx(margin, rel=1e-3, abs=1e-3)
 
 

@@ -22,6 +22,11 @@ class Tokens:
     def num_classes(self):
         return len(self.vectors)
 
+    num_tokens = num_classes
+
+    def select(self, classes):
+        return Tokens(self.vectors[classes])
+
 
 class TinyBackbone:
     """Text features are a non-linear function of class name and context."""
@@ -57,8 +62,8 @@ def full_precision(monkeypatch):
     monkeypatch.setattr(prompts, "autocast", lambda _device: contextlib.nullcontext())
 
 
-def soft_prompts(*, seed=0, chunk=128, backbone=None):
-    return SoftPrompts(backbone or TinyBackbone(), NAMES, n_ctx=N_CTX, seed=seed, chunk=chunk)
+def soft_prompts(*, seed=0, max_tokens=128, backbone=None):
+    return SoftPrompts(backbone or TinyBackbone(), NAMES, n_ctx=N_CTX, seed=seed, max_tokens=max_tokens)
 
 
 def set_apart(soft):
@@ -98,12 +103,12 @@ def test_encode():
         torch.testing.assert_close(features[polarity], expected)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 128])
-def test_chunks_do_not_change_features(chunk):
+@pytest.mark.parametrize("max_tokens", [1, 2, 5, 128])
+def test_chunks_do_not_change_features(max_tokens):
     backbone = TinyBackbone()
-    features = set_apart(soft_prompts(chunk=chunk, backbone=backbone)).encode()
+    features = set_apart(soft_prompts(max_tokens=max_tokens, backbone=backbone)).encode()
     torch.testing.assert_close(features, set_apart(soft_prompts()).encode())
-    assert backbone.most_classes_at_once == min(chunk, len(NAMES))
+    assert backbone.most_classes_at_once == min(max_tokens, len(NAMES))
 
 
 def loss_of_step(features, step):
@@ -113,8 +118,8 @@ def loss_of_step(features, step):
     return ((features * target).sum(-1).exp() * (step + 1)).sum()
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 128])
-def test_backward_is_autograd_through_everything_at_once(chunk):
+@pytest.mark.parametrize("max_tokens", [1, 2, 128])
+def test_backward_is_autograd_through_everything_at_once(max_tokens):
     backbone = TinyBackbone()
     tokens = backbone.tokenize_prompts(NAMES, N_CTX)
     reference = set_apart(soft_prompts()).context.detach().clone().requires_grad_()
@@ -122,14 +127,32 @@ def test_backward_is_autograd_through_everything_at_once(chunk):
     sum(loss_of_step(everything, step) for step in range(4)).backward()
 
     backbone = TinyBackbone()
-    soft = set_apart(soft_prompts(chunk=chunk, backbone=backbone))
+    soft = set_apart(soft_prompts(max_tokens=max_tokens, backbone=backbone))
     features = soft.encode().requires_grad_()
     for step in range(4):
         loss_of_step(features, step).backward()  # sums up in features.grad
     soft.backward(features.grad)
     torch.testing.assert_close(soft.context.grad, reference.grad, rtol=1e-4, atol=1e-5)
     assert (soft.context.grad.abs().sum((1, 2)) > 0).all()
-    assert backbone.most_classes_at_once == min(chunk, len(NAMES))
+    assert backbone.most_classes_at_once == min(max_tokens, len(NAMES))
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2, 128])
+@pytest.mark.parametrize("classes", [None, [3, 0, 3]])
+@pytest.mark.parametrize("polarity", [POSITIVE, NEGATIVE])
+def test_features_with_gradients(max_tokens, classes, polarity):
+    backbone = TinyBackbone()
+    tokens = backbone.tokenize_prompts(NAMES, N_CTX)
+    index = torch.arange(len(NAMES)) if classes is None else torch.tensor(classes)
+    reference = set_apart(soft_prompts()).context.detach().clone().requires_grad_()
+    expected = backbone.encode_prompts(tokens, reference[polarity])[index]
+    loss_of_step(expected, 0).backward()
+
+    soft = set_apart(soft_prompts(max_tokens=max_tokens))
+    features = soft.features(polarity, None if classes is None else index)
+    torch.testing.assert_close(features, expected)
+    loss_of_step(features, 0).backward()
+    torch.testing.assert_close(soft.context.grad, reference.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_backward_of_one_polarity_leaves_the_other_alone():

@@ -1,0 +1,164 @@
+"""One training step of DeFT with the image encoder in the loop: losses, and the verdict on each example.
+
+Source: Wei et al., NeurIPS 2024, eq. 2-6, and the authors' code where the paper is silent: L_dp trains the negative
+context only, since positive logits and the images of the negative branch are detached in it; L_sim trains the positive
+context and the encoder.
+
+A step asks for the negative prompts of few classes: an example is judged by that of its label, and L_dp needs those
+of its pseudo-label and of one complementary label. So at most three negative prompts an example are encoded, whatever
+the number of classes. That is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deft_plugin import functional
+from deft_plugin.precision import autocast
+from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.types import Backbone
+
+CLAMP = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What a step says of its batch.
+
+    Attributes
+    ----------
+    dp, sim : Tensor of shape (B,)
+        Losses of each example; sim is 0 where the label was not selected.
+    is_clean : Tensor of shape (B,), bool
+        Verdicts before the step; in warm-up too, where they are not acted upon.
+    margins : Tensor of shape (B,)
+        Positive minus negative logits of the given labels: p_clean is their sigmoid.
+    predicted : Tensor of shape (B,), int64
+        Classes of the closest positive prompts.
+    selected : Tensor of shape (B,), bool
+        What L_sim is learned from: all in warm-up, else `is_clean`.
+    """
+
+    dp: Tensor
+    sim: Tensor
+    is_clean: Tensor
+    margins: Tensor
+    predicted: Tensor
+    selected: Tensor
+
+
+class DeftStep:
+    """Forward pass and losses of a batch.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    prompts : SoftPrompts
+    device : str
+    centre : Tensor of shape (D,), optional
+        Mean image feature, for a backbone without a cone.
+    is_faithful : bool
+        Clamp as the authors' code does.
+    is_real_noise : bool
+        The authors' variant for noise from real life: to be selected, a label must also be the class with the
+        highest p_clean, and warm-up uses the symmetric cross-entropy.
+
+    Attributes
+    ----------
+    transition : Tensor of shape (K, K), optional
+        For a backbone without a cone: what the negative prompt is measured against (`functional.margins`).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: SoftPrompts,
+        *,
+        device: str,
+        centre: Tensor | None = None,
+        is_faithful: bool = False,
+        is_real_noise: bool = False,
+    ) -> None:
+        self._backbone, self._prompts, self._device = backbone, prompts, device
+        self._scale = backbone.logit_scale
+        self._centre = centre
+        self._floor = CLAMP if is_faithful else 0.0
+        self._is_real_noise = is_real_noise
+        num_classes = prompts.tokens.num_classes
+        # Without a cone the negative prompt is measured from the background; see `deft_plugin.frozen`.
+        self.transition = None if backbone.has_cone else functional.symmetric_transition(num_classes).to(device)
+
+    def __call__(self, pixels: Tensor, labels: Tensor, complement: Tensor, *, is_warmup: bool) -> StepResult:
+        """Judge a batch and compute its losses.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (B, 3, H, W)
+        labels, complement : Tensor of shape (B,), int64
+            Given labels, and a random other label for each.
+        is_warmup : bool
+            All labels are taken as clean.
+        """
+        images = self.encode_images(pixels)  # (B, D)
+        positive = self._scale * images @ self._prompts.features(POSITIVE).to(images.device).T  # (B, K)
+        fixed = positive.detach()
+        predicted = fixed.argmax(-1)
+        asked = None if self._is_real_noise else torch.cat([labels, complement, predicted]).unique()
+        negative = self._negative_logits(images.detach(), asked)  # (B, K)
+        margins = self._margins(fixed, negative, labels)
+        is_clean = functional.select_clean(margins.detach(), 0.0)
+        if self._is_real_noise:
+            is_clean = is_clean & ((fixed - negative.detach()).argmax(-1) == labels)
+        selected = torch.ones_like(is_clean) if is_warmup else is_clean
+        pseudo = torch.where(selected, labels, predicted)
+        dp = functional.dp_loss(
+            self._margins(fixed, negative, pseudo), self._margins(fixed, negative, complement), floor=self._floor
+        )
+        if is_warmup and self._is_real_noise:
+            sim = functional.symmetric_cross_entropy(positive, labels)
+        else:
+            sim = F.cross_entropy(positive, labels, reduction="none") * selected
+        return StepResult(
+            dp=dp, sim=sim, is_clean=is_clean, margins=margins.detach(), predicted=predicted, selected=selected
+        )
+
+    @torch.no_grad()
+    def judge(self, pixels: Tensor, labels: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge a batch by text features (2, K, D) that were computed once for all.
+
+        Returns
+        -------
+        margins : Tensor of shape (B,)
+        is_clean : Tensor of shape (B,), bool
+        predicted : Tensor of shape (B,), int64
+        """
+        images = self.encode_images(pixels)
+        positive, negative = (self._scale * images @ text[polarity].T for polarity in (POSITIVE, NEGATIVE))
+        margins = self._margins(positive, negative, labels)
+        is_clean = functional.select_clean(margins, 0.0)
+        if self._is_real_noise:
+            is_clean = is_clean & ((positive - negative).argmax(-1) == labels)
+        return margins, is_clean, positive.argmax(-1)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Image features (B, D), float32, L2-normalised; centred if there is a centre."""
+        with autocast(self._device):
+            images = self._backbone.encode_images(pixels)
+        return images if self._centre is None else F.normalize(images - self._centre, dim=-1)
+
+    def _negative_logits(self, images: Tensor, classes: Tensor | None) -> Tensor:
+        """Negative logits (B, K) of `classes` (C,), or of all; infinite where not asked for."""
+        logits = self._scale * images @ self._prompts.features(NEGATIVE, classes).to(images.device).T  # (B, C)
+        if classes is None:
+            return logits
+        everything = logits.new_full((len(images), self._prompts.tokens.num_classes), float("inf"))
+        return everything.index_copy(1, classes, logits)
+
+    def _margins(self, positive: Tensor, negative: Tensor, labels: Tensor) -> Tensor:
+        """Positive minus negative logits of `labels` (B,), from logits (B, K)."""
+        against = negative.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B,)
+        return functional.margins(positive, against, labels, self.transition)

@@ -1,0 +1,90 @@
+"""LoRA (Hu et al., ICLR 2022) through peft: attention of ViTs, linear layers and convolutions of other towers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from deft_plugin.errors import InputError
+from deft_plugin.tuning.weights import used_modules
+
+if TYPE_CHECKING:
+    from deft_plugin.types import Backbone
+
+RANK = 8
+ADAPTER = "default"
+
+
+class LowRank:
+    """Low-rank updates beside the weights of an image tower.
+
+    In a tower with ``nn.MultiheadAttention`` (open_clip's ViTs) these are adapted, else all linear layers and all
+    convolutions that are not depthwise.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    seed : int
+    rank : int
+    """
+
+    learning_rate = 1e-3
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+
+    def __init__(self, backbone: Backbone, *, seed: int, rank: int = RANK) -> None:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+
+        self._tower = backbone.image_tower
+        targets = target_modules(self._tower)
+        self._weights = {name: parameter.detach().clone() for name, parameter in self._of(targets).items()}
+        pattern = "|".join(map(re.escape, targets))  # peft matches a string as a whole, but the end of a list's items
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=pattern, lora_dropout=0.0, bias="none")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._model: Any = LoraModel(self._tower, {ADAPTER: config}, ADAPTER)
+        self._tower.eval()  # peft leaves it in training mode where a layer is new
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters by name."""
+        return {name: parameter for name, parameter in self._tower.named_parameters() if "lora_" in name}
+
+    def remove(self) -> None:
+        """Leave the encoder as it was, to the last bit."""
+        self._model.unload()
+        # peft adds the update to the weights of attention and takes it off again, which rounds.
+        with torch.no_grad():
+            for name, parameter in self._tower.named_parameters():
+                if name in self._weights:
+                    parameter.copy_(self._weights[name])
+        self._tower.requires_grad_(False)
+
+    def _of(self, targets: list[str]) -> dict[str, nn.Parameter]:
+        prefixes = tuple(f"{target}." for target in targets)
+        return {name: value for name, value in self._tower.named_parameters() if name.startswith(prefixes)}
+
+
+def target_modules(tower: nn.Module) -> list[str]:
+    """Names of the modules that get a low-rank update.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    modules = used_modules(tower)
+    attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
+    others = [name for name, module in modules.items() if _is_dense(module)]
+    if not (targets := attention or others):
+        raise InputError(
+            f"Expected attention, linear layers or convolutions for LoRA, but {type(tower).__name__} has none. "
+            "Use another tuning, such as 'full'."
+        )
+    return targets
+
+
+def _is_dense(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

@@ -1,0 +1,192 @@
+"""Training of a small ViT with its prompts: it learns to reject wrong labels, and resumes to the same result."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from deft_plugin import functional
+from deft_plugin.errors import InputError
+from deft_plugin.finetune import FinetuneSettings, Finetuning
+from deft_plugin.step import DeftStep
+from deft_plugin.tuning import ENCODER_TUNINGS
+
+NAMES = ("cat", "dog", "lamp", "sea")
+SIZE = 160
+
+
+class Colours:
+    """Images of four colours; a third of their labels are wrong."""
+
+    def __init__(self):
+        generator = np.random.default_rng(0)
+        self.truth = np.arange(SIZE) % 4
+        self.is_wrong = generator.random(SIZE) < 0.33
+        self.labels = np.where(self.is_wrong, (self.truth + generator.integers(1, 4, SIZE)) % 4, self.truth)
+        colours = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60)], float)
+        noise = generator.normal(0, 40, (SIZE, 32, 32, 3))
+        self.pixels = np.clip(colours[self.truth][:, None, None] + noise, 0, 255).astype(np.uint8)
+
+    def __len__(self):
+        return SIZE
+
+    def load(self, row):
+        return Image.fromarray(self.pixels[row])
+
+    def path(self, row):
+        return None
+
+    def fingerprint(self):
+        return "colours"
+
+
+@pytest.fixture(scope="module")
+def colours():
+    return Colours()
+
+
+def settings(**changes):
+    defaults = {"n_ctx": 4, "epochs": 6, "batch_size": 16, "encoder_learning_rate": None}
+    return FinetuneSettings(**{**defaults, **changes})
+
+
+@pytest.fixture
+def finetuning(colours, tiny_backbone):
+    def build(tuning="vpt_deep", *, checkpoint=None, seed=0, backbone=None, **changes):
+        backbone = backbone or tiny_backbone()
+        return Finetuning(
+            backbone,
+            ENCODER_TUNINGS[tuning](backbone, seed),
+            NAMES,
+            colours,
+            colours.labels,
+            settings=settings(**changes),
+            seed=seed,
+            checkpoint=checkpoint,
+        )
+
+    return build
+
+
+def silent(_event):
+    pass
+
+
+def same(one, two):
+    return all(
+        torch.equal(getattr(one, name), getattr(two, name)) for name in ("p_clean", "is_clean", "predicted_labels")
+    )
+
+
+# From random weights it takes a long warm-up until no class is left without examples.
+LEARN = {
+    "vpt_deep": {"epochs": 15, "warmup_epochs": 8},
+    "lora": {"epochs": 20, "warmup_epochs": 12, "encoder_learning_rate": 3e-3, "learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("tuning", list(LEARN))
+def test_learns_to_reject_wrong_labels(finetuning, colours, tuning):
+    verdicts = finetuning(tuning, **LEARN[tuning]).fit(silent)
+    assert roc_auc_score(~colours.is_wrong, verdicts.p_clean) >= 0.95
+    assert (verdicts.predicted_labels.numpy() == colours.truth).mean() > 0.9
+
+
+def test_a_broken_selection_rule_fails_the_test_above(finetuning, colours, monkeypatch):
+    rule = functional.select_clean
+    monkeypatch.setattr(functional, "select_clean", lambda *logits: ~rule(*logits))
+    verdicts = finetuning(**LEARN["vpt_deep"]).fit(silent)
+    assert roc_auc_score(~colours.is_wrong, verdicts.p_clean) < 0.95
+
+
+class TestResume:
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    @pytest.mark.parametrize("protocol", ["default", "faithful"])
+    @pytest.mark.parametrize("steps", [2, 10, 15, 29])
+    def test_goes_on_to_the_same_result(self, finetuning, tmp_path, monkeypatch, steps, protocol):
+        """10 steps an epoch, a checkpoint at every fourth and at each end."""
+        changes = {"epochs": 3, "checkpoint_steps": 4, "protocol": protocol}
+        whole = finetuning(**changes).fit(silent)
+        done = 0
+        step = DeftStep.__call__
+
+        def die(self, *arguments, **more):
+            nonlocal done
+            done += 1
+            if done > steps:
+                raise self_killed
+            return step(self, *arguments, **more)
+
+        self_killed = self.Killed()
+        checkpoint = tmp_path / "x" / "run.safetensors"
+        with monkeypatch.context() as patch:
+            patch.setattr(DeftStep, "__call__", die)
+            with pytest.raises(self.Killed):
+                finetuning(checkpoint=checkpoint, **changes).fit(silent)
+        assert checkpoint.is_file() == (steps >= 4)
+        events = []
+        resumed = finetuning(checkpoint=checkpoint, **changes).fit(events.append)
+        assert same(resumed, whole)
+        assert [event.epoch for event in events] == list(range(steps // 10 + 1, 4))
+
+    @pytest.mark.parametrize("tuning", ["lora", "bitfit"])
+    def test_state_of_adam(self, finetuning, tmp_path, tuning):
+        whole = finetuning(tuning, epochs=2).fit(silent)
+        checkpoint = tmp_path / "run.safetensors"
+
+        def stop(_event):
+            raise self.Killed
+
+        with pytest.raises(self.Killed):
+            finetuning(tuning, epochs=2, checkpoint=checkpoint).fit(stop)
+        assert same(finetuning(tuning, epochs=2, checkpoint=checkpoint).fit(silent), whole)
+
+    def test_a_finished_run_is_not_trained_again(self, finetuning, tmp_path):
+        checkpoint, events = tmp_path / "run.safetensors", []
+        first = finetuning(epochs=2, checkpoint=checkpoint).fit(silent)
+        assert same(finetuning(epochs=2, checkpoint=checkpoint).fit(events.append), first)
+        assert events == []
+
+    def test_a_damaged_checkpoint(self, finetuning, tmp_path):
+        checkpoint = tmp_path / "run.safetensors"
+        checkpoint.write_bytes(b"nonsense")
+        with pytest.raises(InputError, match=r"Expected .*run\.safetensors to be a safetensors file.*Remove it"):
+            finetuning(checkpoint=checkpoint).fit(silent)
+
+
+def test_reproducible(finetuning):
+    assert same(finetuning(epochs=1).fit(silent), finetuning(epochs=1).fit(silent))
+    assert not same(finetuning(epochs=1).fit(silent), finetuning(epochs=1, seed=1).fit(silent))
+
+
+def test_faithful_keeps_the_verdicts_of_the_last_epoch(finetuning, monkeypatch):
+    seen = []
+    step = DeftStep.__call__
+
+    def watch(self, *arguments, **more):
+        seen.append(step(self, *arguments, **more))
+        return seen[-1]
+
+    monkeypatch.setattr(DeftStep, "__call__", watch)
+    verdicts = finetuning(epochs=2, protocol="faithful").fit(silent)
+    last = seen[len(seen) // 2 :]
+    assert sum(len(result.dp) for result in last) == SIZE
+    expected = torch.sort(torch.cat([torch.sigmoid(result.margins.double()) for result in last])).values
+    torch.testing.assert_close(torch.sort(verdicts.p_clean).values, expected)
+
+
+def test_events(finetuning):
+    events = []
+    tuned = finetuning(epochs=4, warmup_epochs=2)
+    tuned.fit(events.append)
+    assert [event.epoch for event in events] == [1, 2, 3, 4]
+    rates = [event.learning_rate for event in events]
+    np.testing.assert_allclose(rates, [0.03 * (1 + np.cos(np.pi * e / 4)) / 2 for e in range(4)])
+    for event in events:
+        assert event.losses["dp"] > 0
+        assert event.losses["sim"] > 0
+        assert 0 <= event.selected_fraction <= 1
+    assert tuned.num_trainable == 3 * 20 * 32 + 2 * 4 * 32
