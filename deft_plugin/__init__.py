@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from deft_plugin.clean_mask import CleanMask
     from deft_plugin.detection import Detection
     from deft_plugin.run import Run
+    from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.types import Selection, Selector
 
 __all__ = [
     "CleanMask",
     "Detection",
+    "FinetuneSettings",
     "Run",
     "Selection",
     "Selector",
@@ -31,6 +33,7 @@ __all__ = [
 _HOMES = {
     "CleanMask": "deft_plugin.clean_mask",
     "Detection": "deft_plugin.detection",
+    "FinetuneSettings": "deft_plugin.training_settings",
     "Run": "deft_plugin.run",
     "Selection": "deft_plugin.types",
     "Selector": "deft_plugin.types",

@@ -14,8 +14,8 @@ from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, judge, prepare_run
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
-    from deft_plugin.finetune import FinetuneSettings
     from deft_plugin.plugins import Plugins
+    from deft_plugin.training_settings import FinetuneSettings
 
 RankedBy: TypeAlias = Literal["label_quality", "self_confidence"]
 

@@ -43,7 +43,10 @@ def plugins(plugins: Plugins) -> None:
 @click.argument("path")
 @click.option("--method", default="deft", show_default=True, help="A selector; see `deft plugins`.")
 @click.option("--model", default="bridge-lite0", show_default=True, help="A backbone; see `deft plugins`.")
-@click.option("--tuning", default="auto", show_default=True, help="How the image encoder is adapted.")
+@click.option("--tuning", default="auto", show_default=True, help="frozen, vpt_deep, lora …")
+@click.option(
+    "--recipe", type=click.Path(exists=True, path_type=Path), help="JSON file: protocol, epochs … of training."
+)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True)
@@ -60,6 +63,7 @@ def detect(
     method: str,
     model: str,
     tuning: str,
+    recipe: Path | None,
     device: str,
     batch_size: int,
     seed: int,
@@ -74,22 +78,30 @@ def detect(
     from deft_plugin.api import detect as find
     from deft_plugin.data import read_image_data
     from deft_plugin.report import print_issues, summary, write_json, write_report
+    from deft_plugin.training_settings import read_recipe
+    from deft_plugin.workers import this_process
 
+    is_main = this_process(device).is_main
     data = read_image_data(path)
     detection = find(
         data,
         method=method,
         model=model,
         tuning=tuning,
+        training=None if recipe is None else read_recipe(recipe),
         device=device,
         batch_size=batch_size,
         seed=seed,
         noise_ratio=noise_ratio,
         on_bad_image=on_bad_image,
         cache_dir=cache_dir,
-        verbose=True,
+        verbose=is_main,
         plugins=plugins,
     )
+    if not is_main:
+        return
+    if trained := detection.details.get("num_trainable_parameters"):
+        click.echo(f"{detection.details['tuning']}: {trained:,} parameters trained")
     print_issues(detection, data.images, limit=show)
     if output:
         for file in write_report(detection, data.images, output):

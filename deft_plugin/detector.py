@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from deft_plugin.errors import InputError
-from deft_plugin.finetune import FinetuneSettings, Finetuning
+from deft_plugin.finetune import Finetuning
 from deft_plugin.frozen import FrozenSettings, FrozenTuning
 from deft_plugin.run import Run
+from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import ENCODER_TUNINGS, FROZEN, EncoderTuning, check_tuning, pick_tuning
 from deft_plugin.types import Backbone, Selection
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,55 +27,10 @@ from deft_plugin.image_sources import ImageSource
 from deft_plugin.precision import compute_dtype
 from deft_plugin.prompts import SoftPrompts
 from deft_plugin.step import DeftStep
+from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import EncoderTuning
 from deft_plugin.types import Backbone, EpochEnd
 from deft_plugin.workers import Workers
-
-Protocol: TypeAlias = Literal["default", "faithful"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
-    """Settings of the tunings that train the encoder; those of the authors' code unless said otherwise.
-
-    Attributes
-    ----------
-    protocol : "default" or "faithful"
-        "default" judges all examples after training, by their clean view. "faithful" keeps the verdicts of the
-        last training epoch, each made from an augmented view before its step, and clamps as the authors' code does.
-    is_real_noise : bool
-        The authors' variant for noise from real life; see `deft_plugin.step.DeftStep`.
-    n_ctx : int
-        M, context vectors of a prompt.
-    epochs, warmup_epochs : int
-        In warm-up all examples are taken as clean.
-    batch_size : int
-        Of all processes together.
-    learning_rate, momentum, weight_decay : float
-        SGD on the contexts, and on the encoder for visual prompts. The schedule is a cosine, stepped per epoch.
-    encoder_learning_rate : float, optional
-        By default what the tuning says.
-    max_grad_norm : float, optional
-        Clip gradients to this norm.
-    gradient_checkpointing : bool
-        Less memory for the image encoder, for about a third more time.
-    checkpoint_steps : int
-        Steps between checkpoints; there is one at the end of each epoch anyway.
-    """
-
-    protocol: Protocol = "default"
-    is_real_noise: bool = False
-    n_ctx: int = 16
-    epochs: int = 10
-    warmup_epochs: int = 1
-    batch_size: int = 64
-    learning_rate: float = 0.03
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    encoder_learning_rate: float | None = None
-    max_grad_norm: float | None = None
-    gradient_checkpointing: bool = False
-    checkpoint_steps: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)

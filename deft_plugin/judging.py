@@ -20,8 +20,8 @@ from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector
 
 if TYPE_CHECKING:
-    from deft_plugin.finetune import FinetuneSettings
     from deft_plugin.plugins import Plugins
+    from deft_plugin.training_settings import FinetuneSettings
 
 DEFAULT_MODEL = "bridge-lite0"
 OnBadImage: TypeAlias = Literal["raise", "flag"]

@@ -20,9 +20,9 @@ from deft_plugin.types import Backbone, EpochEnd
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from deft_plugin.finetune import FinetuneSettings
     from deft_plugin.image_sources import ImageSource
     from deft_plugin.probe import LinearProbe
+    from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.workers import Workers
 
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]

@@ -8,8 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 from deft_plugin import functional
 from deft_plugin.errors import InputError
-from deft_plugin.finetune import FinetuneSettings, Finetuning
+from deft_plugin.finetune import Finetuning
 from deft_plugin.step import DeftStep
+from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import ENCODER_TUNINGS
 
 NAMES = ("cat", "dog", "lamp", "sea")
