@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from deft_plugin.api import detect, find_label_issues
     from deft_plugin.clean_mask import CleanMask
     from deft_plugin.detection import Detection
+    from deft_plugin.detector import Deft
     from deft_plugin.run import Run
+    from deft_plugin.trained import Detector
     from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.types import Selection, Selector
 
 __all__ = [
     "CleanMask",
+    "Deft",
     "Detection",
+    "Detector",
     "FinetuneSettings",
     "Run",
     "Selection",
@@ -33,6 +37,8 @@ __all__ = [
 _HOMES = {
     "CleanMask": "deft_plugin.clean_mask",
     "Detection": "deft_plugin.detection",
+    "Deft": "deft_plugin.detector",
+    "Detector": "deft_plugin.trained",
     "FinetuneSettings": "deft_plugin.training_settings",
     "Run": "deft_plugin.run",
     "Selection": "deft_plugin.types",

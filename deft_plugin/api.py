@@ -153,6 +153,7 @@ def detect(
             data,
             labels,
             needs_images=selector.needs_images,
+            learns=getattr(selector, "learns", True),
             class_names=class_names,
             model=model,
             tuning=tuning,

@@ -1,11 +1,10 @@
-"""The DeFT detector: trained on a run, as a selector; and kept, to judge new images."""
+"""DeFT as a selector: trained on the run that it judges."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,45 +16,13 @@ from deft_plugin.errors import InputError
 from deft_plugin.finetune import Finetuning
 from deft_plugin.frozen import FrozenSettings, FrozenTuning
 from deft_plugin.run import Run
+from deft_plugin.trained import Detector
 from deft_plugin.training_settings import FinetuneSettings
-from deft_plugin.tuning import ENCODER_TUNINGS, FROZEN, EncoderTuning, check_tuning, pick_tuning
+from deft_plugin.tuning import FROZEN, check_tuning, pick_tuning, tuned
 from deft_plugin.types import Backbone, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What is needed to judge an image, beside the backbone.
-
-    Attributes
-    ----------
-    tuning : str
-    text : Tensor of shape (2, K, D)
-        Positive and negative text features, L2-normalised.
-    encoder : dict of str to Tensor
-        Trained parameters of the image encoder; empty for frozen tuning.
-    centre : Tensor of shape (D,), optional
-        Mean image feature, for a backbone without a cone.
-    transition : Tensor of shape (K, K), optional
-        For a negative prompt that is measured from the background; see `deft_plugin.functional.margins`.
-    sharpening : float
-        Factor on positive logits.
-    is_real_noise : bool
-        See `deft_plugin.step.DeftStep`.
-    seed : int
-        The tuning starts from it.
-    """
-
-    tuning: str
-    text: Tensor
-    encoder: dict[str, Tensor]
-    centre: Tensor | None
-    transition: Tensor | None
-    sharpening: float
-    is_real_noise: bool
-    seed: int
+    pass
 
 
 class Deft:
@@ -67,6 +34,20 @@ class Deft:
         Settings of ``tuning="frozen"``.
     finetune : FinetuneSettings, optional
         Settings of the tunings that train the image encoder, unless the run has its own.
+
+    Attributes
+    ----------
+    trained : Detector, optional
+        What the last call of `select` has trained.
+
+    Examples
+    --------
+    Keep what was trained, and judge other images by it::
+
+        deft = Deft()
+        detection = detect("photos/", method=deft)
+        deft.trained.save("photos.safetensors")
+        Detector.load("photos.safetensors").score("new_photos/")
     """
 
     needs_images = True
@@ -74,19 +55,21 @@ class Deft:
     def __init__(self, *, frozen: FrozenSettings | None = None, finetune: FinetuneSettings | None = None) -> None:
         self.frozen = frozen or FrozenSettings()
         self.finetune = finetune or FinetuneSettings()
+        self.trained: Detector | None = None
 
     def select(self, run: Run) -> Selection:
         """Train prompts on the run's given labels and judge each label; label quality is p_clean."""
-        return self.train(run)[0]
+        selection, self.trained = self.train(run)
+        return selection
 
-    def train(self, run: Run) -> tuple[Selection, Trained]:
+    def train(self, run: Run) -> tuple[Selection, Detector]:
         """Do as `select`, and keep what was trained."""
         check_tuning(run.tuning)
         backbone, _ = run.require_images()
         tuning = pick_tuning(run.tuning, backbone, run.device)
         return self._train_frozen(run, backbone) if tuning == FROZEN else self._train_encoder(run, backbone, tuning)
 
-    def _train_frozen(self, run: Run, backbone: Backbone) -> tuple[Selection, Trained]:
+    def _train_frozen(self, run: Run, backbone: Backbone) -> tuple[Selection, Detector]:
         tuning = FrozenTuning(
             backbone,
             run.class_names,
@@ -104,7 +87,10 @@ class Deft:
             "tuning": FROZEN,
             "estimated_noise_ratio_of_class": dict(zip(run.class_names, off_diagonal.tolist(), strict=True)),
         }
-        trained = Trained(
+        trained = Detector(
+            model=backbone.name,
+            fingerprint=backbone.fingerprint,
+            class_names=run.class_names,
             tuning=FROZEN,
             text=scores.text,
             encoder={},
@@ -116,7 +102,7 @@ class Deft:
         )
         return _selection(scores.p_clean, scores.p_clean > 0.5, scores.predicted_labels, details), trained
 
-    def _train_encoder(self, run: Run, backbone: Backbone, name: str) -> tuple[Selection, Trained]:
+    def _train_encoder(self, run: Run, backbone: Backbone, name: str) -> tuple[Selection, Detector]:
         if run.images is None:
             raise InputError(
                 f"Expected a run with images to train their encoder by {name!r}, but it has features only."
@@ -127,7 +113,7 @@ class Deft:
                 f"Expected a CLIP for protocol='faithful', but {backbone.name!r} has centred features, on which the "
                 "paper's negative prompts cannot reject. Use an open_clip model, or protocol='default'."
             )
-        with _tuned(backbone, name, run.seed) as tuning:
+        with tuned(backbone, name, run.seed) as tuning:
             finetuning = Finetuning(
                 backbone,
                 tuning,
@@ -148,7 +134,10 @@ class Deft:
                 "num_trainable_parameters": finetuning.num_trainable,
                 "text_path": finetuning.prompts.tokens.text_path,
             }
-            trained = Trained(
+            trained = Detector(
+                model=backbone.name,
+                fingerprint=backbone.fingerprint,
+                class_names=run.class_names,
                 tuning=name,
                 text=finetuning.prompts.encode(),
                 encoder={key: value.detach().clone() for key, value in tuning.parameters().items()},
@@ -159,16 +148,6 @@ class Deft:
                 seed=run.seed,
             )
         return _selection(verdicts.p_clean, verdicts.is_clean, verdicts.predicted_labels, details), trained
-
-
-@contextmanager
-def _tuned(backbone: Backbone, name: str, seed: int) -> Generator[EncoderTuning, None, None]:
-    """Put a tuning into the image encoder, and leave the encoder as it was."""
-    tuning = ENCODER_TUNINGS[name](backbone, seed)
-    try:
-        yield tuning
-    finally:
-        tuning.remove()
 
 
 def _centre(run: Run, backbone: Backbone) -> Tensor | None:

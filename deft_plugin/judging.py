@@ -14,7 +14,7 @@ from deft_plugin.data import ImageData, read_image_data
 from deft_plugin.detection import NO_PREDICTION, Detection
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
 from deft_plugin.image_sources import SelectedImages, describe
-from deft_plugin.labels import check_labels, check_pred_probs
+from deft_plugin.labels import check_labels, check_pred_probs, check_several_classes
 from deft_plugin.run import NoiseRatioSource, Run
 from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector
@@ -62,6 +62,7 @@ def prepare_run(
     *,
     plugins: Plugins,
     needs_images: bool = True,
+    learns: bool = True,
     class_names: Sequence[str] | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
@@ -79,7 +80,8 @@ def prepare_run(
 ) -> PreparedRun:
     """Check the input, encode the images, and set up a run that any number of selectors can share.
 
-    Parameters are those of `detect`, and the two progress callbacks.
+    Parameters are those of `detect`, the two progress callbacks, and what the selector says of itself: whether it
+    needs images, and whether it learns from the run (and so needs several classes).
     """
     check_tuning(tuning)
     _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
@@ -109,6 +111,8 @@ def prepare_run(
             "'confident_learning'; got neither."
         )
     images = read_image_data(data, labels, class_names)
+    if learns:
+        check_several_classes(images.labels, images.class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
 
     from deft_plugin.features import compute_image_features, default_cache_dir
@@ -129,7 +133,8 @@ def prepare_run(
     keep = np.flatnonzero(features.is_readable)
     if len(keep) < len(features.is_readable) and on_bad_image == "raise":
         _raise_first_bad(images, features.is_readable)
-    check_labels(images.labels[keep], class_names=images.class_names)
+    if learns:
+        check_several_classes(images.labels[keep], images.class_names)
 
     def listen(event: EpochEnd) -> None:
         if epoch_end:
@@ -176,6 +181,7 @@ def _read_pred_probs(
     if class_names is None and np.ndim(pred_probs) == 2 and np.asarray(labels).dtype.kind in "iuf":
         class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
     given, names = check_labels(labels, class_names=class_names)
+    check_several_classes(given, names)
     return given, names, check_pred_probs(pred_probs, len(given), len(names))
 
 

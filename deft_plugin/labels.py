@@ -37,7 +37,7 @@ def check_labels(
     Raises
     ------
     InputError
-        If there are not `num_examples` labels, or none at all, or all are of one class; if a label is
+        If there are not `num_examples` labels, or none at all; if a label is
         missing, not a whole number, out of range, or not among `class_names`.
 
     Examples
@@ -58,12 +58,24 @@ def check_labels(
         raise InputError("Expected at least two labelled images, but the data set is empty.")
     as_indices = _strings_to_indices if isinstance(values[0], str) else _numbers_to_indices
     indices, names = as_indices(values, names)
-    if len(np.unique(indices)) < 2:
-        raise InputError(
-            f"Expected labels of at least two classes, but all {len(indices)} labels are "
-            f"{names[indices[0]]!r}. Wrong labels are found by comparing classes."
-        )
     return indices, names
+
+
+def check_several_classes(labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Refuse labels (N,) from which nothing can be learned.
+
+    Raises
+    ------
+    InputError
+        If there is none, or all are of one class.
+    """
+    if len(labels) == 0:
+        raise InputError("Expected at least two images that can be read, but there is none: the data set is empty.")
+    if (labels == labels[0]).all():
+        raise InputError(
+            f"Expected labels of at least two classes, but all {len(labels)} labels are "
+            f"{class_names[labels[0]]!r}. Wrong labels are found by comparing classes."
+        )
 
 
 def check_class_names(class_names: Any) -> tuple[str, ...]:

@@ -44,6 +44,10 @@ class Selector(Protocol):
     ----------
     needs_images : bool
         False if ``run.labels`` and ``run.pred_probs`` are all it reads.
+
+    Notes
+    -----
+    A selector with an attribute ``learns = False`` is handed runs of a single class, too.
     """
 
     needs_images: bool

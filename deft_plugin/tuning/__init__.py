@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from deft_plugin.errors import UnknownNameError, did_you_mean
@@ -63,6 +64,16 @@ ENCODER_TUNINGS: dict[str, Callable[[Backbone, int], EncoderTuning]] = {
     "full": lambda backbone, _seed: _own_weights(backbone, biases_only=False),
 }
 """Tunings that train the encoder itself; `FROZEN` learns on its features."""
+
+
+@contextmanager
+def tuned(backbone: Backbone, name: str, seed: int) -> Generator[EncoderTuning]:
+    """Put a tuning into the image encoder, and leave the encoder as it was."""
+    tuning = ENCODER_TUNINGS[name](backbone, seed)
+    try:
+        yield tuning
+    finally:
+        tuning.remove()
 
 
 def check_tuning(name: str) -> None:

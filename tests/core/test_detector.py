@@ -25,6 +25,7 @@ class Tokens:
 
 
 class TinyBackbone:
+    name, fingerprint = "tiny", "0"
     context_dim, context_std, logit_scale, has_cone = 8, 0.1, 20.0, False
 
     def __init__(self, centres):

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft_plugin.errors import InputError
-from deft_plugin.labels import check_class_names, check_labels, check_pred_probs, label_index
+from deft_plugin.labels import (
+    check_class_names,
+    check_labels,
+    check_pred_probs,
+    check_several_classes,
+    label_index,
+)
 
 NAMES = ["cat", "dog", "fish"]
 
@@ -115,8 +121,6 @@ def test_result_is_no_view_that_could_be_changed_by_accident():
         ([True, False], {}, "booleans"),
         (np.array([True, False]), {}, "booleans"),
         ([b"cat", b"dog"], {}, "type bytes"),
-        ([1, 1, 1], {}, "two classes.* all 3 labels are '1'"),
-        (["cat", "cat"], {"class_names": NAMES}, "two classes.* all 2 labels are 'cat'"),
         ("label", {}, "list or array.* got str"),
         ({"a": 1}, {}, "got dict"),
         ({0, 1}, {}, "got set"),
@@ -211,3 +215,16 @@ def test_one_label_by_name_or_index(label):
 def test_one_label_that_is_unknown(label, words):
     with pytest.raises(InputError, match=words):
         label_index(label, NAMES)
+
+
+class TestSeveralClasses:
+    def test_two_are_enough(self):
+        check_several_classes(np.array([2, 0, 2]), ["cat", "dog", "fish"])
+
+    @pytest.mark.parametrize(
+        ("labels", "words"),
+        [([1, 1], "two classes.* all 2 labels are 'dog'"), ([], "Expected at least two images.* empty")],
+    )
+    def test_fewer(self, labels, words):
+        with pytest.raises(InputError, match=words):
+            check_several_classes(np.array(labels, int), ["cat", "dog"])

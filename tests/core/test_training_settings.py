@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from deft_plugin import FinetuneSettings
+from deft_plugin.errors import InputError
+from deft_plugin.training_settings import read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "benchmarks" / "recipes").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_recipes_of_the_paper(file):
+    settings = read_recipe(file)
+    assert settings.protocol == "faithful"
+    assert settings.is_real_noise == (settings.warmup_epochs == 5)
+    assert settings.batch_size == (32 if file.stem == "clothing1m" else 64)
+
+
+def test_there_are_seven():
+    assert len(RECIPES) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"epoch": 3}', "Unknown training setting 'epoch' .*Did you mean 'epochs'"),
+        ("[1]", "Expected .* to be a JSON object"),
+        ("{", "Expected .* to be a JSON object"),
+        ('{"protocol": "loyal"}', "protocol to be 'default' or 'faithful', but got 'loyal'"),
+        ('{"epochs": 0}', "epochs of at least 1, but got 0"),
+    ],
+)
+def test_bad_recipes(tmp_path, text, words):
+    file = tmp_path / "recipe.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_recipe(file)
+
+
+def test_notes_and_defaults(tmp_path):
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps({"_source": "me", "epochs": 3}))
+    assert read_recipe(file) == FinetuneSettings(epochs=3)
