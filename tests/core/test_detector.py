@@ -12,6 +12,7 @@ from deft_plugin.detector import Deft
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.frozen import FrozenSettings, FrozenTuning, Scores
 from deft_plugin.run import Run
+from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.types import Selection
 
 NAMES = ("dress", "hat", "shirt", "shoes")
@@ -166,3 +167,22 @@ def test_without_images():
     run = Run(labels=np.arange(4), class_names=NAMES, given_pred_probs=np.eye(4))
     with pytest.raises(InputError, match="run with images"):
         Deft().select(run)
+
+
+def test_the_faithful_protocol_wants_a_cone(make_run):
+    deft = Deft(finetune=FinetuneSettings(protocol="faithful"))
+    with pytest.raises(InputError, match="Expected a CLIP for protocol='faithful', but 'tiny' has centred features"):
+        deft.select(make_run(tuning="lora", images=list(range(SIZE))))
+
+
+def test_features_alone_do_not_train_an_encoder(make_run):
+    with pytest.raises(InputError, match="Expected a run with images to train their encoder by 'lora'"):
+        Deft().select(make_run(tuning="lora"))
+
+
+def test_what_was_trained_is_kept(make_run):
+    deft = Deft(frozen=FrozenSettings(epochs=2))
+    assert deft.trained is None
+    deft.select(make_run())
+    assert deft.trained.tuning == "frozen"
+    assert deft.trained.text.shape == (2, 4, DIM)
