@@ -186,7 +186,12 @@ CASES = [
     Case("label unknown", labels(["cat", "dog", "fsh"], NAMES), InputError, ("row 2", "Did you mean 'fish'")),
     Case("strings and integers", labels(["cat", 1, "dog"]), InputError, ("int, str",)),
     Case("a mask as labels", labels([True, False, True]), InputError, ("booleans", "astype(int)")),
-    Case("one class only", labels([1, 1, 1], NAMES), InputError, ("at least two classes", "'dog'")),
+    Case(
+        "one class only",
+        lambda _: deft_plugin.detect(PHOTOS, [1, 1, 1], class_names=NAMES),
+        InputError,
+        ("at least two classes", "'dog'"),
+    ),
     Case("floats that are whole numbers", labels(np.array([0.0, 2.0, 1.0]))),
     Case("Hugging Face column", lambda _: read_image_data(PHOTOS, hf(label=["a", "b", "a"])["label"])),
     Case("two classes", labels([0, 1, 0], ["cat", "dog"])),
