@@ -194,7 +194,7 @@ class Finetuning:
     @torch.no_grad()
     def _judge(self) -> Verdicts:
         """Judge the clean view of every example, each by one process."""
-        text = self.prompts.encode().to(self._device)
+        text = self.prompts.encode()
         size = len(self._labels)
         table = torch.zeros(3, size, dtype=torch.float64)
         rows = torch.arange(self._workers.rank, size, self._workers.size)

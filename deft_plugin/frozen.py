@@ -158,7 +158,7 @@ class FrozenTuning:
         steps = math.ceil(self._train_size / self._batch_size)
         blocks = min(self.settings.text_updates_per_epoch, steps)
         residual, context = self._make_optimizers(steps, blocks)
-        self._text = self._prompts.encode().to(self._device)
+        self._text = self._prompts.encode()
         for epoch in range(1, self.settings.epochs + 1):
             started = time.perf_counter()
             losses = torch.zeros(2, device=self._device)
@@ -195,9 +195,9 @@ class FrozenTuning:
         text = self._text.requires_grad_()
         losses = torch.stack([self._step(rows, text, residual) for rows in batches])
         assert text.grad is not None
-        self._prompts.backward(text.grad.cpu() / (len(batches) * self._n_folds))
+        self._prompts.backward(text.grad / (len(batches) * self._n_folds))
         context.step()
-        self._text = self._prompts.encode().to(self._device)
+        self._text = self._prompts.encode()
         return losses.sum(0)
 
     def _deal_batches(self, steps: int) -> list[np.ndarray]:

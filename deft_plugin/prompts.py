@@ -42,7 +42,7 @@ class SoftPrompts:
     Attributes
     ----------
     context : Tensor of shape (2, M, E)
-        Positive and negative, drawn from N(0, context_std²).
+        Positive and negative, drawn from N(0, context_std²); on `device`.
     tokens : PromptTokens
         Of all classes.
     """
@@ -62,7 +62,8 @@ class SoftPrompts:
         self._pieces = self._split(self.tokens)
         generator = torch.Generator().manual_seed(seed)
         shape = (POLARITIES, n_ctx, backbone.context_dim)
-        self.context = (torch.randn(shape, generator=generator) * backbone.context_std).requires_grad_()
+        start = torch.randn(shape, generator=generator) * backbone.context_std
+        self.context = start.to(device).requires_grad_()
 
     def features(self, polarity: int, classes: Tensor | None = None) -> Tensor:
         """Text features of all classes, or of `classes` (C,) only, (C, D), L2-normalised, with gradients.
@@ -94,7 +95,7 @@ class SoftPrompts:
 
     def _encode(self, tokens: PromptTokens, context: Tensor) -> Tensor:
         with autocast(self._device):
-            return self._backbone.encode_prompts(tokens, context.to(self._device)).to(context)
+            return self._backbone.encode_prompts(tokens, context).float()
 
     def _split(self, tokens: PromptTokens) -> list[PromptTokens]:
         """Split prompts into pieces of about `max_tokens` tokens, one class at least."""

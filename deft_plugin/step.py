@@ -104,7 +104,7 @@ class DeftStep:
             All labels are taken as clean.
         """
         images = self.encode_images(pixels)  # (B, D)
-        positive = self._scale * images @ self._prompts.features(POSITIVE).to(images.device).T  # (B, K)
+        positive = self._scale * images @ self._prompts.features(POSITIVE).T  # (B, K)
         fixed = positive.detach()
         predicted = fixed.argmax(-1)
         asked = None if self._is_real_noise else torch.cat([labels, complement, predicted]).unique()
@@ -152,7 +152,7 @@ class DeftStep:
 
     def _negative_logits(self, images: Tensor, classes: Tensor | None) -> Tensor:
         """Negative logits (B, K) of `classes` (C,), or of all; infinite where not asked for."""
-        logits = self._scale * images @ self._prompts.features(NEGATIVE, classes).to(images.device).T  # (B, C)
+        logits = self._scale * images @ self._prompts.features(NEGATIVE, classes).T  # (B, C)
         if classes is None:
             return logits
         everything = logits.new_full((len(images), self._prompts.tokens.num_classes), float("inf"))

@@ -135,7 +135,7 @@ class _Bench:
 
     def text(self) -> None:
         """Do what the step does in the text tower: all positive prompts, and the negative ones that a batch needs."""
-        asked = torch.cat([self._labels, self._complement]).unique().cpu()
+        asked = torch.cat([self._labels, self._complement]).unique()
         (self._prompts.features(POSITIVE).sum() + self._prompts.features(NEGATIVE, asked).sum()).backward()
         self._optimizer.zero_grad()
 

@@ -207,13 +207,14 @@ class BridgeBackbone:
         for row, piece in zip(token_ids, pieces, strict=True):
             tokens = [self.tokenizer.cls_token_id, *[self.tokenizer.mask_token_id] * n_ctx, *piece]
             row[: len(tokens) + 1] = torch.tensor([*tokens, self.tokenizer.sep_token_id])
+        token_ids = token_ids.to(self.device)
         return BridgePromptTokens(
             token_ids=token_ids, mask=(token_ids != self.tokenizer.pad_token_id).long(), n_ctx=n_ctx
         )
 
     def encode_prompts(self, tokens: BridgePromptTokens, context: Tensor) -> Tensor:
         """Encode prompts with context vectors (n_ctx, context_dim) into (K, D); differentiable in them."""
-        ids, mask = tokens.token_ids.to(self.device), tokens.mask.to(self.device)
+        ids, mask = tokens.token_ids, tokens.mask
         embeddings = self.text_tower.get_input_embeddings()(ids)  # (K, L, E)
         context = context.to(embeddings).expand(len(ids), -1, -1)
         embeddings = torch.cat([embeddings[:, :1], context, embeddings[:, 1 + tokens.n_ctx :]], dim=1)
