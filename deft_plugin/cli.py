@@ -26,7 +26,8 @@ def app() -> None:
 def plugins(plugins: Plugins) -> None:
     """List plugins, and the selectors, backbones, data sets and noise models that they register."""
     for name, plugin in sorted(plugins.manager.list_name_plugin()):
-        click.echo(f"plugin {name}  ({getattr(plugin, '__name__', plugin)})")
+        module = getattr(plugin, "__name__", type(plugin).__module__)
+        click.echo(f"plugin {name}  ({module})")
     registries: list[Registry[Any]] = [
         plugins.selectors,
         plugins.backbones,
