@@ -55,7 +55,7 @@ class ImageFeatures:
 
 
 def default_cache_dir() -> Path:
-    """Folder for cached features: ``$DEFT_CACHE_DIR``, else the user's cache folder."""
+    """Folder for features and checkpoints: ``$DEFT_CACHE_DIR``, else the user's cache folder."""
     import platformdirs
 
     return Path(os.environ.get("DEFT_CACHE_DIR") or platformdirs.user_cache_dir("deft_plugin"))

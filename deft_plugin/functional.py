@@ -170,6 +170,38 @@ def margins(positive_logits: Tensor, negative: Tensor, labels: Tensor, transitio
     return own - background_logits(positive_logits, transition, labels) - CONE_SINE * negative
 
 
+def judge(
+    positive_logits: Tensor,
+    negative_logits: Tensor,
+    labels: Tensor,
+    transition: Tensor | None = None,
+    *,
+    is_real_noise: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Judge labels by logits of all classes.
+
+    Parameters
+    ----------
+    positive_logits, negative_logits : Tensor of shape (B, K)
+    labels : Tensor of shape (B,), int64
+    transition : Tensor of shape (K, K), optional
+        See `margins`.
+    is_real_noise : bool
+        The authors' variant: a clean label must also be the class with the highest p_clean.
+
+    Returns
+    -------
+    margins : Tensor of shape (B,)
+    is_clean : Tensor of shape (B,), bool
+    """
+    against = negative_logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B,)
+    of_labels = margins(positive_logits, against, labels, transition)
+    is_clean = select_clean(of_labels.detach(), 0.0)
+    if is_real_noise:
+        is_clean = is_clean & ((positive_logits - negative_logits).argmax(-1) == labels)
+    return of_labels, is_clean
+
+
 def symmetric_transition(num_classes: int, noise_ratio: float = 0.5) -> Tensor:
     """Transition matrix (K, K) of labels that are redrawn uniformly with probability `noise_ratio`.
 

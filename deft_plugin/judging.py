@@ -118,6 +118,7 @@ def prepare_run(
     from deft_plugin.features import compute_image_features, default_cache_dir
     from deft_plugin.workers import this_process
 
+    cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     workers = this_process(device)
     device = workers.device
     backbone = plugins.backbones.load(model, model).to(device)
@@ -157,7 +158,7 @@ def prepare_run(
         epoch_end=listen,
         training=training,
         images=images.images if all_readable else SelectedImages(images.images, keep),
-        checkpoint_dir=Path(cache_dir or default_cache_dir()) / "checkpoints",
+        checkpoint_dir=cache_dir / "checkpoints",
         workers=workers,
     )
     return PreparedRun(

@@ -109,15 +109,11 @@ class DeftStep:
         predicted = fixed.argmax(-1)
         asked = None if self._is_real_noise else torch.cat([labels, complement, predicted]).unique()
         negative = self._negative_logits(images.detach(), asked)  # (B, K)
-        margins = self._margins(fixed, negative, labels)
-        is_clean = functional.select_clean(margins.detach(), 0.0)
-        if self._is_real_noise:
-            is_clean = is_clean & ((fixed - negative.detach()).argmax(-1) == labels)
+        margins, is_clean = self._judge(fixed, negative, labels)
         selected = torch.ones_like(is_clean) if is_warmup else is_clean
         pseudo = torch.where(selected, labels, predicted)
-        dp = functional.dp_loss(
-            self._margins(fixed, negative, pseudo), self._margins(fixed, negative, complement), floor=self._floor
-        )
+        of_pseudo, of_complement = (self._judge(fixed, negative, of)[0] for of in (pseudo, complement))
+        dp = functional.dp_loss(of_pseudo, of_complement, floor=self._floor)
         if is_warmup and self._is_real_noise:
             sim = functional.symmetric_cross_entropy(positive, labels)
         else:
@@ -138,11 +134,7 @@ class DeftStep:
         """
         images = self.encode_images(pixels)
         positive, negative = (self._scale * images @ text[polarity].T for polarity in (POSITIVE, NEGATIVE))
-        margins = self._margins(positive, negative, labels)
-        is_clean = functional.select_clean(margins, 0.0)
-        if self._is_real_noise:
-            is_clean = is_clean & ((positive - negative).argmax(-1) == labels)
-        return margins, is_clean, positive.argmax(-1)
+        return *self._judge(positive, negative, labels), positive.argmax(-1)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Image features (B, D), float32, L2-normalised; centred if there is a centre."""
@@ -158,7 +150,6 @@ class DeftStep:
         everything = logits.new_full((len(images), self._prompts.tokens.num_classes), float("inf"))
         return everything.index_copy(1, classes, logits)
 
-    def _margins(self, positive: Tensor, negative: Tensor, labels: Tensor) -> Tensor:
-        """Positive minus negative logits of `labels` (B,), from logits (B, K)."""
-        against = negative.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B,)
-        return functional.margins(positive, against, labels, self.transition)
+    def _judge(self, positive: Tensor, negative: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins and verdicts on `labels` (B,), from logits (B, K)."""
+        return functional.judge(positive, negative, labels, self.transition, is_real_noise=self._is_real_noise)

@@ -171,11 +171,7 @@ class Detector:
         positive = self.sharpening * scale * images @ text[POSITIVE].T  # (B, K)
         negative = scale * images @ text[NEGATIVE].T
         transition = None if self.transition is None else self.transition.to(images)
-        against = negative.gather(1, labels.unsqueeze(1)).squeeze(1)
-        margins = functional.margins(positive, against, labels, transition)
-        is_clean = functional.select_clean(margins, 0.0)
-        if self.is_real_noise:
-            is_clean = is_clean & ((positive - negative).argmax(-1) == labels)
+        margins, is_clean = functional.judge(positive, negative, labels, transition, is_real_noise=self.is_real_noise)
         return margins, is_clean, positive.argmax(-1)
 
 

@@ -127,7 +127,7 @@ class _Bench:
 
     def reference(self) -> None:
         tokens = self._tuning.parameters().get("visual_tokens")
-        context = self._prompts.context.to(self._device)
+        context = self._prompts.context
         result = reference_step(
             self._model, self._ids, context, self._pixels, self._labels, self._complement, visual_tokens=tokens
         )
