@@ -10,11 +10,12 @@ import numpy as np
 
 from deft_plugin.detection import Detection
 from deft_plugin.errors import InputError
-from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, judge, prepare_run
+from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, RunSettings, judge, prepare_run
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
+    from deft_plugin.precision import Precision
     from deft_plugin.training_settings import FinetuneSettings
 
 RankedBy: TypeAlias = Literal["label_quality", "self_confidence"]
@@ -31,6 +32,7 @@ def find_label_issues(
     tuning: str = "auto",
     training: FinetuneSettings | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
     batch_size: int = 64,
     seed: int = 0,
     cache_dir: Path | str | None = None,
@@ -65,6 +67,7 @@ def find_label_issues(
         tuning=tuning,
         training=training,
         device=device,
+        precision=precision,
         batch_size=batch_size,
         seed=seed,
         cache_dir=cache_dir,
@@ -86,6 +89,7 @@ def detect(
     tuning: str = "auto",
     training: FinetuneSettings | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
     batch_size: int = 64,
     seed: int = 0,
     cache_dir: Path | str | None = None,
@@ -116,6 +120,8 @@ def detect(
         Protocol, epochs, batch size and so on of the tunings that train the encoder.
     device : str
         "auto", "cpu", "cuda", "mps", ...
+    precision : "auto", "float32", "bfloat16" or "float16"
+        Format that the encoders compute in; weights stay float32. "auto" is the fastest that the device has.
     batch_size : int
         Images that go through the encoder at a time.
     seed : int
@@ -145,6 +151,18 @@ def detect(
     from deft_plugin.plugins import load_plugins
     from deft_plugin.progress import ConsoleProgress
 
+    settings = RunSettings(
+        model=model,
+        tuning=tuning,
+        training=training,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        seed=seed,
+        cache_dir=cache_dir,
+        noise_ratio=noise_ratio,
+        on_bad_image=on_bad_image,
+    )
     plugins = plugins or load_plugins()
     selector = method if not isinstance(method, str) else plugins.selectors.load(method)
     name = method if isinstance(method, str) else type(method).__name__
@@ -152,20 +170,12 @@ def detect(
         prepared = prepare_run(
             data,
             labels,
+            settings=settings,
+            plugins=plugins,
             needs_images=selector.needs_images,
             learns=getattr(selector, "learns", True),
             class_names=class_names,
-            model=model,
-            tuning=tuning,
-            training=training,
-            device=device,
-            batch_size=batch_size,
-            seed=seed,
-            cache_dir=cache_dir,
             pred_probs=pred_probs,
-            noise_ratio=noise_ratio,
-            on_bad_image=on_bad_image,
-            plugins=plugins,
             feature_progress=progress.features,
             epoch_end=progress.epoch_end,
         )

@@ -49,6 +49,7 @@ def plugins(plugins: Plugins) -> None:
     "--recipe", type=click.Path(exists=True, path_type=Path), help="JSON file: protocol, epochs … of training."
 )
 @click.option("--device", default="auto", show_default=True)
+@click.option("--precision", default="auto", show_default=True, help="float32, bfloat16 or float16.")
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--noise-ratio", type=float, help="Expected share of wrong labels, if the method needs it.")
@@ -66,6 +67,7 @@ def detect(
     tuning: str,
     recipe: Path | None,
     device: str,
+    precision: Any,
     batch_size: int,
     seed: int,
     noise_ratio: float | None,
@@ -91,6 +93,7 @@ def detect(
         tuning=tuning,
         training=None if recipe is None else read_recipe(recipe),
         device=device,
+        precision=precision,
         batch_size=batch_size,
         seed=seed,
         noise_ratio=noise_ratio,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +15,12 @@ from torch import Tensor
 from deft_plugin.errors import InputError
 from deft_plugin.finetune import Finetuning
 from deft_plugin.frozen import FrozenSettings, FrozenTuning
+from deft_plugin.precision import compute_dtype
 from deft_plugin.run import Run
 from deft_plugin.trained import Detector
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import FROZEN, check_tuning, pick_tuning, tuned
 from deft_plugin.types import Backbone, Selection
-
-if TYPE_CHECKING:
-    pass
 
 
 class Deft:
@@ -131,6 +129,8 @@ class Deft:
             details = {
                 "tuning": name,
                 "protocol": settings.protocol,
+                "epochs": settings.epochs,
+                "batch_size": settings.batch_size,
                 "num_trainable_parameters": finetuning.num_trainable,
                 "text_path": finetuning.prompts.tokens.text_path,
             }
@@ -179,6 +179,7 @@ def _checkpoint_file(run: Run, backbone: Backbone, tuning: str, settings: Finetu
         "backbone": backbone.fingerprint,
         "tuning": tuning,
         "settings": asdict(settings),
+        "precision": str(compute_dtype(run.device)),
         "seed": run.seed,
     }
     return run.checkpoint_dir / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.safetensors"

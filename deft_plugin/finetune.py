@@ -50,6 +50,18 @@ class Verdicts:
     predicted_labels: Tensor
 
 
+def epoch_batches(num_examples: int, batch_size: int, *, seed: int, epoch: int) -> tuple[Tensor, ...]:
+    """Rows (B,) of each batch of an epoch, which counts from 1; the last batch may be smaller.
+
+    Examples
+    --------
+    >>> [len(rows) for rows in epoch_batches(10, 4, seed=0, epoch=1)]
+    [4, 4, 2]
+    """
+    order = torch.randperm(num_examples, generator=_generator(seed, "order", epoch))
+    return order.split(batch_size)
+
+
 class Finetuning:
     """Trains prompts and an encoder tuning on images, and judges their labels.
 
@@ -97,7 +109,7 @@ class Finetuning:
         self.prompts = SoftPrompts(backbone, class_names, n_ctx=settings.n_ctx, seed=seed, device=device)
         self._trained: dict[str, Tensor] = {**tuning.parameters(), "context": self.prompts.context}
         self._optimizers = _make_optimizers(tuning, self.prompts.context, settings)
-        self._scaler = torch.amp.GradScaler(enabled=compute_dtype(device) == torch.float16)
+        self._scaler = torch.amp.GradScaler(torch.device(device).type, enabled=compute_dtype(device) == torch.float16)
         self.step = DeftStep(
             backbone,
             self.prompts,
@@ -170,9 +182,7 @@ class Finetuning:
 
     def _batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of each batch of an epoch from the step `first` on, with the pixels of this process's share."""
-        size = len(self._labels)
-        order = torch.randperm(size, generator=_generator(self._seed, "order", epoch))
-        batches = list(order.split(self.settings.batch_size))[first:]
+        batches = epoch_batches(len(self._labels), self.settings.batch_size, seed=self._seed, epoch=epoch)[first:]
         shares = [[(epoch, int(row)) for row in rows[self._workers.rank :: self._workers.size]] for rows in batches]
         loaded = self._load(shares, augmented=True)
         for rows, share in zip(batches, shares, strict=True):
@@ -237,7 +247,8 @@ class Finetuning:
         if not self._workers.is_main:
             return
         tensors = {f"trained/{name}": tensor for name, tensor in self._trained.items()}
-        for index, optimizer in enumerate(self._optimizers):
+        unfinished = self._optimizers if progress.epoch <= self.settings.epochs else []
+        for index, optimizer in enumerate(unfinished):
             for number, slots in optimizer.state_dict()["state"].items():
                 for slot, value in slots.items():
                     if value is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from deft_plugin.detection import NO_PREDICTION, Detection
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
 from deft_plugin.image_sources import SelectedImages, describe
 from deft_plugin.labels import check_labels, check_pred_probs, check_several_classes
+from deft_plugin.precision import Precision, check_precision, precision
 from deft_plugin.run import NoiseRatioSource, Run
 from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector
@@ -25,6 +26,39 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "bridge-lite0"
 OnBadImage: TypeAlias = Literal["raise", "flag"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a run is set up by; parameters of `deft_plugin.detect`, said there.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        If one of them cannot be.
+    """
+
+    model: str = DEFAULT_MODEL
+    tuning: str = "auto"
+    training: FinetuneSettings | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int = 64
+    seed: int = 0
+    cache_dir: Path | str | None = None
+    noise_ratio: float | None = None
+    noise_ratio_source: NoiseRatioSource = "given"
+    on_bad_image: OnBadImage = "raise"
+
+    def __post_init__(self) -> None:
+        check_tuning(self.tuning)
+        check_precision(self.precision)
+        if self.batch_size < 1:
+            raise InputError(f"Expected batch_size of at least 1, but got {self.batch_size}.")
+        if self.noise_ratio is not None and not 0 <= self.noise_ratio < 1:
+            raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.noise_ratio}.")
+        if self.on_bad_image not in ("raise", "flag"):
+            raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {self.on_bad_image!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +75,8 @@ class PreparedRun:
         Of all rows.
     digests : np.ndarray of shape (N, 16), uint8, optional
     is_readable : np.ndarray of shape (N,), bool
-    settings : dict
-        JSON values that the verdicts depend on.
+    settings : RunSettings
+        With the device that was picked.
     feature_seconds : float
         Time of the feature pass; 0 if it was cached.
     """
@@ -52,29 +86,20 @@ class PreparedRun:
     given_labels: np.ndarray
     digests: np.ndarray | None
     is_readable: np.ndarray
-    settings: dict[str, Any]
-    feature_seconds: float
+    settings: RunSettings
+    feature_seconds: float = 0.0
 
 
 def prepare_run(
     data: Any,
     labels: Any = None,
     *,
+    settings: RunSettings,
     plugins: Plugins,
     needs_images: bool = True,
     learns: bool = True,
     class_names: Sequence[str] | None = None,
-    model: str = DEFAULT_MODEL,
-    tuning: str = "auto",
-    training: FinetuneSettings | None = None,
-    device: str = "auto",
-    batch_size: int = 64,
-    seed: int = 0,
-    cache_dir: Path | str | None = None,
     pred_probs: Any = None,
-    noise_ratio: float | None = None,
-    noise_ratio_source: NoiseRatioSource = "given",
-    on_bad_image: OnBadImage = "raise",
     feature_progress: Callable[[int, int], None] | None = None,
     epoch_end: Callable[[EpochEnd], None] | None = None,
 ) -> PreparedRun:
@@ -83,28 +108,8 @@ def prepare_run(
     Parameters are those of `detect`, the two progress callbacks, and what the selector says of itself: whether it
     needs images, and whether it learns from the run (and so needs several classes).
     """
-    check_tuning(tuning)
-    _check_settings(batch_size=batch_size, noise_ratio=noise_ratio, on_bad_image=on_bad_image)
-    settings = {"seed": seed, "noise_ratio": noise_ratio}
     if not needs_images and pred_probs is not None:
-        given, names, probs = _read_pred_probs(data, labels, class_names, pred_probs)
-        run = Run(
-            labels=given,
-            class_names=names,
-            given_pred_probs=probs,
-            noise_ratio=noise_ratio,
-            noise_ratio_source=noise_ratio_source,
-            seed=seed,
-        )
-        return PreparedRun(
-            run=run,
-            data=None,
-            given_labels=given,
-            digests=None,
-            is_readable=np.ones(len(given), bool),
-            settings=settings,
-            feature_seconds=0.0,
-        )
+        return _prepare_pred_probs(data, labels, class_names, pred_probs, settings)
     if data is None:
         raise InputError(
             "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
@@ -118,21 +123,21 @@ def prepare_run(
     from deft_plugin.features import compute_image_features, default_cache_dir
     from deft_plugin.workers import this_process
 
-    cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    workers = this_process(device)
-    device = workers.device
-    backbone = plugins.backbones.load(model, model).to(device)
-    features = compute_image_features(
-        backbone,
-        images.images,
-        device=device,
-        batch_size=batch_size,
-        cache_dir=cache_dir,
-        progress=feature_progress,
-        workers=workers,
-    )
+    cache_dir = Path(settings.cache_dir) if settings.cache_dir is not None else default_cache_dir()
+    workers = this_process(settings.device)
+    backbone = plugins.backbones.load(settings.model, settings.model).to(workers.device)
+    with precision(settings.precision):
+        features = compute_image_features(
+            backbone,
+            images.images,
+            device=workers.device,
+            batch_size=settings.batch_size,
+            cache_dir=cache_dir,
+            progress=feature_progress,
+            workers=workers,
+        )
     keep = np.flatnonzero(features.is_readable)
-    if len(keep) < len(features.is_readable) and on_bad_image == "raise":
+    if len(keep) < len(features.is_readable) and settings.on_bad_image == "raise":
         _raise_first_bad(images, features.is_readable)
     if learns:
         check_several_classes(images.labels[keep], images.class_names)
@@ -150,13 +155,13 @@ def prepare_run(
         raw_features=features.features if all_readable else features.features[keep],
         digests=features.digests[keep],
         given_pred_probs=None if probs is None else probs[keep],
-        noise_ratio=noise_ratio,
-        noise_ratio_source=noise_ratio_source,
-        tuning=tuning,
-        seed=seed,
-        device=device,
+        noise_ratio=settings.noise_ratio,
+        noise_ratio_source=settings.noise_ratio_source,
+        tuning=settings.tuning,
+        training=settings.training,
+        seed=settings.seed,
+        device=workers.device,
         epoch_end=listen,
-        training=training,
         images=images.images if all_readable else SelectedImages(images.images, keep),
         checkpoint_dir=cache_dir / "checkpoints",
         workers=workers,
@@ -167,8 +172,25 @@ def prepare_run(
         given_labels=images.labels,
         digests=features.digests,
         is_readable=features.is_readable,
-        settings={**settings, "model": model, "tuning": tuning, "device": device},
+        settings=replace(settings, device=workers.device),
         feature_seconds=features.seconds,
+    )
+
+
+def _prepare_pred_probs(
+    data: Any, labels: Any, class_names: Sequence[str] | None, pred_probs: Any, settings: RunSettings
+) -> PreparedRun:
+    given, names, probs = _read_pred_probs(data, labels, class_names, pred_probs)
+    run = Run(
+        labels=given,
+        class_names=names,
+        given_pred_probs=probs,
+        noise_ratio=settings.noise_ratio,
+        noise_ratio_source=settings.noise_ratio_source,
+        seed=settings.seed,
+    )
+    return PreparedRun(
+        run=run, data=None, given_labels=given, digests=None, is_readable=np.ones(len(given), bool), settings=settings
     )
 
 
@@ -196,7 +218,8 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
     """
     started = time.perf_counter()
     try:
-        selection = selector.select(prepared.run)
+        with precision(prepared.settings.precision):
+            selection = selector.select(prepared.run)
     except DeftError:
         raise
     except Exception as error:
@@ -220,18 +243,17 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
         is_image_issue=~readable,
         image_column=prepared.data.image_column if prepared.data else None,
         label_column=prepared.data.label_column if prepared.data else None,
-        settings={**prepared.settings, "seconds": time.perf_counter() - started},
+        settings={**_reported(prepared), "seconds": time.perf_counter() - started},
         details=selection.details,
     )
 
 
-def _check_settings(*, batch_size: int, noise_ratio: float | None, on_bad_image: str) -> None:
-    if batch_size < 1:
-        raise InputError(f"Expected batch_size of at least 1, but got {batch_size}.")
-    if noise_ratio is not None and not 0 <= noise_ratio < 1:
-        raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {noise_ratio}.")
-    if on_bad_image not in ("raise", "flag"):
-        raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {on_bad_image!r}.")
+def _reported(prepared: PreparedRun) -> dict[str, Any]:
+    """Give the settings that the verdicts depend on, as JSON values."""
+    names = ["seed", "noise_ratio"]
+    if prepared.data is not None:
+        names += ["model", "tuning", "device", "precision"]
+    return {name: getattr(prepared.settings, name) for name in names}
 
 
 def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:

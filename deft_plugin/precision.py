@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import torch
+from deft_plugin.errors import UnknownNameError, did_you_mean
 
-_forced: ContextVar[torch.dtype | None] = ContextVar("forced precision", default=None)
+if TYPE_CHECKING:
+    import torch
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+
+_KNOWN = ("auto", "float32", "bfloat16", "float16")
+_asked: ContextVar[str] = ContextVar("precision", default="auto")
 
 
 def compute_dtype(device: str) -> torch.dtype:
@@ -20,8 +27,10 @@ def compute_dtype(device: str) -> torch.dtype:
         bfloat16 on CUDA devices and CPUs that have it, float16 on older CUDA devices, float32 elsewhere; or
         what `precision` asks for.
     """
-    if (forced := _forced.get()) is not None:
-        return forced
+    import torch
+
+    if (asked := _asked.get()) != "auto":
+        return getattr(torch, asked)
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -31,24 +40,37 @@ def compute_dtype(device: str) -> torch.dtype:
 
 
 @contextmanager
-def precision(dtype: torch.dtype) -> Generator[None]:
-    """Compute in `dtype` inside, whatever the device would rather have.
+def precision(name: Precision) -> Generator[None]:
+    """Compute in this format inside, whatever the device would rather have; "auto" changes nothing.
 
     Examples
     --------
-    >>> with precision(torch.float32):
+    >>> with precision("float32"):
     ...     compute_dtype("cpu")
     torch.float32
     """
-    token = _forced.set(dtype)
+    token = _asked.set(_asked.get() if name == "auto" else name)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _asked.reset(token)
+
+
+def check_precision(name: str) -> None:
+    """Refuse a format that does not exist, before anything is computed.
+
+    Raises
+    ------
+    UnknownNameError
+    """
+    if name not in _KNOWN:
+        raise UnknownNameError(f"Unknown precision {name!r}. {did_you_mean(name, _KNOWN)}")
 
 
 def autocast(device: str) -> torch.autocast:
     """Run what is inside in `compute_dtype`."""
+    import torch
+
     dtype = compute_dtype(device)
     return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype != torch.float32)
 
@@ -61,6 +83,8 @@ def pick_device(device: str) -> str:
     >>> pick_device("cpu")
     'cpu'
     """
+    import torch
+
     if device != "auto":
         return device
     if torch.cuda.is_available():

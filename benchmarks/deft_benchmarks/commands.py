@@ -26,6 +26,11 @@ def _shared_options(command: CommandT) -> CommandT:
             click.option("--selectors", help="Names, separated by commas.  [default: all built-in ones]"),
             click.option("--model", default="bridge-lite0", show_default=True),
             click.option("--tuning", default="auto", show_default=True),
+            click.option(
+                "--recipe",
+                type=click.Path(exists=True, path_type=Path),
+                help="JSON file: protocol, epochs … of training.",
+            ),
             click.option("--device", default="auto", show_default=True),
             click.option("--seed", default=0, show_default=True),
             click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept."),
@@ -161,12 +166,15 @@ def _load(plugins: Plugins, data: str) -> Any:
     raise InputError(f"Expected a path or one of the registered data sets ({known}), but got {data!r}.")
 
 
-def _compare(data: Any, name: str, plugins: Plugins, *, selectors: str | None, **settings: Any) -> Comparison:
+def _compare(
+    data: Any, name: str, plugins: Plugins, *, selectors: str | None, recipe: Path | None, **settings: Any
+) -> Comparison:
     from rich.console import Console
 
     from deft_benchmarks.compare import DEFAULT_SELECTORS, compare
     from deft_benchmarks.results import results_table
     from deft_plugin.progress import ConsoleProgress
+    from deft_plugin.training_settings import read_recipe
 
     chosen = tuple(selectors.split(",")) if selectors else DEFAULT_SELECTORS
     with ConsoleProgress(enabled=True) as progress:
@@ -175,6 +183,7 @@ def _compare(data: Any, name: str, plugins: Plugins, *, selectors: str | None, *
             data_name=name,
             plugins=plugins,
             selectors=chosen,
+            training=None if recipe is None else read_recipe(recipe),
             feature_progress=progress.features,
             epoch_end=progress.epoch_end,
             **settings,

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_benchmarks.metrics import detection_metrics
+from deft_benchmarks.metrics import batch_mean_metrics, detection_metrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
 from deft_plugin.data import ImageData, read_image_data
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
+    from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.types import EpochEnd
 
 DEFAULT_SELECTORS = ("deft", "label_match", "small_loss", "gmm", "confident_learning")
@@ -52,6 +53,7 @@ def compare(
     noisy_labels: str | None = None,
     model: str = "bridge-lite0",
     tuning: str = "auto",
+    training: FinetuneSettings | None = None,
     device: str = "auto",
     seed: int = 0,
     cache_dir: Path | None = None,
@@ -73,7 +75,7 @@ def compare(
     -----
     Selectors that need a noise ratio are told the true one: an oracle, and marked as one.
     """
-    from deft_plugin.judging import judge, prepare_run
+    from deft_plugin.judging import RunSettings, judge, prepare_run
 
     started = time.perf_counter()
     chosen = [(name, plugins.selectors.load(name)) for name in selectors]
@@ -85,16 +87,20 @@ def compare(
         given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed)
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())
-    prepared = prepare_run(
-        replace(truth, labels=given, label_column=noisy_labels),
-        plugins=plugins,
+    settings = RunSettings(
         model=model,
         tuning=tuning,
+        training=training,
         device=device,
         seed=seed,
         cache_dir=cache_dir,
         noise_ratio=actual,
         noise_ratio_source="oracle",
+    )
+    prepared = prepare_run(
+        replace(truth, labels=given, label_column=noisy_labels),
+        settings=settings,
+        plugins=plugins,
         feature_progress=feature_progress,
         epoch_end=epoch_end,
     )
@@ -116,12 +122,32 @@ def compare(
 
 
 def _result(name: str, detection: Detection, is_right: np.ndarray) -> SelectorResult:
-    source = detection.details.get("noise_ratio_source")
+    details = detection.details
+    source = details.get("noise_ratio_source")
+    notes = [ORACLE_NOTE] if source == "oracle" else []
+    precision, recall = _batch_means(detection, is_right)
+    if precision is not None and recall is not None:
+        notes.append(f"clean P {100 * precision:.1f}, R {100 * recall:.1f} as means over mini-batches")
     return SelectorResult(
         name=name,
         metrics=detection_metrics(~detection.is_label_issue, detection.label_quality, is_right),
         seconds=detection.settings["seconds"],
-        note=ORACLE_NOTE if source == "oracle" else "",
-        noise_ratio_used=detection.details.get("noise_ratio_used"),
+        note="; ".join(notes),
+        noise_ratio_used=details.get("noise_ratio_used"),
         noise_ratio_source=source,
+        batch_mean_clean_precision=precision,
+        batch_mean_clean_recall=recall,
     )
+
+
+def _batch_means(detection: Detection, is_right: np.ndarray) -> tuple[float | None, float | None]:
+    """Clean precision and recall over the batches of the last epoch, if the verdicts were made in them."""
+    details = detection.details
+    if details.get("protocol") != "faithful":
+        return None, None
+    from deft_plugin.finetune import epoch_batches
+
+    batches = epoch_batches(
+        len(is_right), details["batch_size"], seed=detection.settings["seed"], epoch=details["epochs"]
+    )
+    return batch_mean_metrics(~detection.is_label_issue, is_right, (rows.numpy() for rows in batches))

@@ -7,6 +7,7 @@ recall and F1 are of the labels that were flagged (most other papers'). Higher i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,35 @@ def detection_metrics(
         auroc=auroc,
         auprc=auprc,
     )
+
+
+def batch_mean_metrics(
+    is_clean: npt.NDArray[np.bool_], is_truly_clean: npt.NDArray[np.bool_], batches: Iterable[npt.NDArray[np.int64]]
+) -> tuple[float | None, float | None]:
+    """Clean precision and recall as means over mini-batches, as the authors of DeFT report them.
+
+    A batch in which a score is 0 / 0 does not count for it; None if there is no other.
+
+    Parameters
+    ----------
+    is_clean, is_truly_clean : np.ndarray of shape (N,), bool
+    batches : iterable of np.ndarray of shape (B,), int
+        Rows of each batch.
+
+    Returns
+    -------
+    tuple of float or None
+
+    Examples
+    --------
+    >>> truth = np.array([True, False, True, True])
+    >>> batch_mean_metrics(np.ones(4, bool), truth, [np.array([0, 1]), np.array([2, 3])])
+    (0.75, 1.0)
+    """
+    scores = [_precision_recall_f1(is_clean[rows], is_truly_clean[rows])[:2] for rows in batches]
+    known = [[score for score in one if score is not None] for one in zip(*scores, strict=True)]
+    precision, recall = (float(np.mean(one)) if one else None for one in known)
+    return precision, recall
 
 
 def _precision_recall_f1(

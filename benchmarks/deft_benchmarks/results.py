@@ -31,6 +31,8 @@ class SelectorResult:
         The noise ratio that the selector worked with, if it needs one.
     noise_ratio_source : str, optional
         Where that ratio is from, for example "oracle" or "estimated".
+    batch_mean_clean_precision, batch_mean_clean_recall : float, optional
+        Means over the mini-batches of the last training epoch, where the verdicts are from there.
     """
 
     name: str
@@ -39,6 +41,8 @@ class SelectorResult:
     note: str = ""
     noise_ratio_used: float | None = None
     noise_ratio_source: str | None = None
+    batch_mean_clean_precision: float | None = None
+    batch_mean_clean_recall: float | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         """Give the entry of this selector, its metrics beside its name."""
@@ -49,6 +53,8 @@ class SelectorResult:
             "note": self.note,
             "noise_ratio_used": self.noise_ratio_used,
             "noise_ratio_source": self.noise_ratio_source,
+            "batch_mean_clean_precision": self.batch_mean_clean_precision,
+            "batch_mean_clean_recall": self.batch_mean_clean_recall,
         }
 
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deft_benchmarks.reference_step import reference_step
 from deft_plugin.backbones.open_clip import OpenClipBackbone
-from deft_plugin.precision import precision
+from deft_plugin.precision import Precision, precision
 from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.step import DeftStep
 from deft_plugin.tuning import ENCODER_TUNINGS
@@ -79,15 +79,18 @@ def measure_steps(
     found: list[StepSpeed] = []
     for num_classes in class_counts:
         bench = _Bench(architecture, tuning, num_classes, batch_size, device)
-        steps = [("deft", torch.float32, bench.ours), ("deft", torch.bfloat16, bench.ours)]
+        steps: list[tuple[str, Precision, Callable[[], None]]] = [
+            ("deft", "float32", bench.ours),
+            ("deft", "bfloat16", bench.ours),
+        ]
         if num_classes <= reference_up_to:
-            steps.insert(0, ("reference", torch.float32, bench.reference))
+            steps.insert(0, ("reference", "float32", bench.reference))
         for name, dtype, run in steps:
             with precision(dtype):
                 speed = StepSpeed(
                     step=name,
                     num_classes=num_classes,
-                    dtype=str(dtype).removeprefix("torch."),
+                    dtype=dtype,
                     **_cost(run, device, repeats),
                     text_seconds=_seconds(bench.text, repeats) if name == "deft" else None,
                 )

@@ -13,8 +13,9 @@ from deft_benchmarks.compare import DEFAULT_SELECTORS, ORACLE_NOTE, compare
 from deft_benchmarks.metrics import detection_metrics
 from deft_benchmarks.noise import symmetric
 
-from deft_plugin import Selection
+from deft_plugin import FinetuneSettings, Selection
 from deft_plugin.errors import InputError, UnknownNameError
+from deft_plugin.finetune import epoch_batches
 from deft_plugin.plugins import load_plugins
 
 METRICS = (
@@ -27,6 +28,9 @@ METRICS = (
     "auroc",
     "auprc",
 )
+
+
+BATCH_MEANS = ("batch_mean_clean_precision", "batch_mean_clean_recall")
 
 
 @pytest.fixture
@@ -116,7 +120,7 @@ def test_json_has_the_keys_of_the_issue(comparison):
     assert (found["noise_mode"], found["noise_ratio"], found["model"], found["seed"]) == ("symmetric", 0.3, "fake", 1)
     assert [selector["name"] for selector in found["selectors"]] == list(DEFAULT_SELECTORS)
     for selector in found["selectors"]:
-        extra = {"note", "noise_ratio_used", "noise_ratio_source"}
+        extra = {"note", "noise_ratio_used", "noise_ratio_source", *BATCH_MEANS}
         assert set(selector) == {"name", *METRICS, "seconds", *extra}
         assert all(0 <= selector[metric] <= 1 for metric in METRICS)
     assert found["seconds"] >= sum(selector["seconds"] for selector in found["selectors"])
@@ -218,3 +222,31 @@ def test_deft_beats_the_others_in_the_demo(tmp_path):
     of_deft = clean_f1.pop("deft")
     assert of_deft >= clean_f1.pop("small_loss")  # which is told the true noise ratio
     assert all(of_deft > score for score in clean_f1.values()), (of_deft, clean_f1)
+
+
+def test_faithful_verdicts_have_the_batch_means_beside_them(run, clean, install, make_plugin, tiny_backbone):
+    def register_backbones(register):
+        register("clip", lambda _name: tiny_backbone(), summary="small and random")
+
+    install(clip=make_plugin(register_backbones=register_backbones))
+    training = FinetuneSettings(protocol="faithful", epochs=1, batch_size=50)
+    found = compare(
+        hf(clean),
+        data_name="x",
+        plugins=load_plugins(),
+        model="clip",
+        tuning="vpt_deep",
+        training=training,
+        selectors=("deft", "label_match"),
+        device="cpu",
+        noise_ratio=0.3,
+    )
+    deft, other = found.result.selectors
+    kept = ~found.detections["deft"].is_label_issue
+    right = found.detections["deft"].given_labels == clean.truth
+    batches = [rows.numpy() for rows in epoch_batches(150, 50, seed=0, epoch=1)]
+    scores = [(right[rows] & kept[rows]).sum() / right[rows].sum() for rows in batches]
+    assert deft.batch_mean_clean_recall == pytest.approx(np.mean(scores))
+    assert "means over mini-batches" in deft.note
+    assert other.batch_mean_clean_recall is None
+    assert "mini-batches" not in other.note

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from deft_benchmarks.metrics import detection_metrics
+from deft_benchmarks.metrics import batch_mean_metrics, detection_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,3 +121,16 @@ def test_bad_input_is_a_clear_error(changed, message: str):
     arguments = {"is_clean": [True, False], "label_quality": [0.9, 0.1], "is_truly_clean": [True, False]}
     with pytest.raises(InputError, match=message):
         detection_metrics(**{**arguments, **changed})
+
+
+def test_batch_means_leave_out_batches_without_a_score():
+    kept = np.array([True, True, False, False, True, True])
+    right = np.array([True, False, True, True, False, True])
+    batches = [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
+    # precision: 1/2, 0/0, 1/2; recall: 1/1, 0/2, 1/1
+    assert batch_mean_metrics(kept, right, batches) == (0.5, pytest.approx(2 / 3))
+
+
+def test_batch_means_of_nothing():
+    nothing = np.zeros(2, bool)
+    assert batch_mean_metrics(nothing, nothing, [np.array([0]), np.array([1])]) == (None, None)

@@ -7,8 +7,10 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from deft_plugin import functional
+from deft_plugin.checkpoints import load_tensors
 from deft_plugin.errors import InputError
 from deft_plugin.finetune import Finetuning
+from deft_plugin.precision import precision
 from deft_plugin.step import DeftStep
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import ENCODER_TUNINGS
@@ -151,11 +153,29 @@ class TestResume:
         assert same(finetuning(epochs=2, checkpoint=checkpoint).fit(events.append), first)
         assert events == []
 
+    def test_a_finished_run_keeps_no_state_of_the_optimiser(self, finetuning, tmp_path):
+        names = []
+        checkpoint = tmp_path / "run.safetensors"
+        finetuning("full", epochs=2, checkpoint=checkpoint).fit(
+            lambda _: names.append(set(load_tensors(checkpoint)[0]))
+        )
+        kinds = [{name.split("/")[0] for name in those} for those in names]
+        assert kinds == [{"trained", "optimizer", "table", "sums"}, {"trained", "table", "sums"}]
+
     def test_a_damaged_checkpoint(self, finetuning, tmp_path):
         checkpoint = tmp_path / "run.safetensors"
         checkpoint.write_bytes(b"nonsense")
         with pytest.raises(InputError, match=r"Expected .*run\.safetensors to be a safetensors file.*Remove it"):
             finetuning(checkpoint=checkpoint).fit(silent)
+
+
+def test_half_precision_is_scaled(finetuning, colours):
+    """float16 has too few small numbers for gradients of 160 examples, unless they are scaled."""
+    with precision("float16"):
+        trained = finetuning(**LEARN["vpt_deep"])
+        verdicts = trained.fit(silent)
+    assert all(tensor.dtype == torch.float32 for tensor in trained._trained.values())
+    assert roc_auc_score(~colours.is_wrong, verdicts.p_clean) >= 0.95
 
 
 def test_reproducible(finetuning):

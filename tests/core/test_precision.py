@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from deft_plugin.precision import autocast, compute_dtype, pick_device
+from deft_plugin.errors import UnknownNameError
+from deft_plugin.precision import autocast, check_precision, compute_dtype, pick_device, precision
 
 
 @pytest.fixture
@@ -69,3 +70,20 @@ def test_auto(monkeypatch, has_cuda, has_mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
     assert pick_device("auto") == expected
+
+
+def test_what_is_asked_for_is_taken_inside_only(cpu):
+    cpu(False)
+    with precision("bfloat16"):
+        with precision("auto"):
+            assert compute_dtype("cpu") is torch.bfloat16
+        with precision("float16"):
+            assert compute_dtype("cuda") is torch.float16
+        assert compute_dtype("cpu") is torch.bfloat16
+    assert compute_dtype("cpu") is torch.float32
+
+
+def test_unknown():
+    check_precision("float16")
+    with pytest.raises(UnknownNameError, match=r"Unknown precision 'bf16'\. Did you mean 'bfloat16'"):
+        check_precision("bf16")

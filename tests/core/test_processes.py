@@ -17,15 +17,14 @@ from safetensors.torch import save_file
 
 SCRIPT = """
 import sys
-import numpy as np, torch
+import numpy as np
 from deft_plugin import FinetuneSettings, detect
-from deft_plugin.precision import precision
 from deft_plugin.workers import this_process
 
 folder, model, cache, out = sys.argv[1:]
 training = FinetuneSettings(epochs=3, batch_size=16, n_ctx=4)
-with precision(torch.float32):
-    found = detect(folder, model=model, tuning="vpt_deep", training=training, device="cpu", cache_dir=cache)
+settings = {"model": model, "tuning": "vpt_deep", "device": "cpu", "precision": "float32", "cache_dir": cache}
+found = detect(folder, training=training, **settings)
 workers = this_process("cpu")
 np.savez(f"{out}.{workers.rank}.npz", quality=found.label_quality, issue=found.is_label_issue, size=workers.size)
 """

@@ -15,7 +15,7 @@ N_CTX, BATCH = 4, 6
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    with precision(torch.float32):
+    with precision("float32"):
         yield
 
 

@@ -150,6 +150,19 @@ class TestLowRank:
         assert all(getattr(convolutions[name], "groups", 1) == 1 for name in adapted)
         assert "classifier" not in adapted
 
+    @pytest.mark.parametrize("architecture", ["test_vit", "test_resnet"])
+    def test_timm_towers_of_open_clip(self, tiny_backbone, architecture):
+        backbone = tiny_backbone(kind="custom", timm_model_name=architecture, timm_proj="linear", timm_pool="")
+        before = backbone.encode_images(pixels())
+        tuning = trained("lora", backbone)
+        modules = dict(backbone.image_tower.named_modules())
+        assert {type(modules[name.split(".lora_")[0]].base_layer) for name in tuning.parameters()} == (
+            {torch.nn.Linear, torch.nn.Conv2d}
+        )
+        assert (backbone.encode_images(pixels()) - before).abs().max() > 1e-3
+        tuning.remove()
+        assert torch.equal(backbone.encode_images(pixels()), before)
+
 
 def test_bitfit_trains_biases(tiny_backbone):
     assert all(name.endswith("bias") for name in ENCODER_TUNINGS["bitfit"](tiny_backbone(), 0).parameters())
