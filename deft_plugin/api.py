@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deft_plugin.detection import Detection
-from deft_plugin.errors import InputError
-from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, RunSettings, judge, prepare_run
+from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, PreparedRun, RunSettings, judge, prepare_run
+from deft_plugin.ranking import RankedBy, check_ranking, rank_issues
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
     from deft_plugin.precision import Precision
     from deft_plugin.training_settings import FinetuneSettings
-
-RankedBy: TypeAlias = Literal["label_quality", "self_confidence"]
 
 
 def find_label_issues(
@@ -27,7 +25,9 @@ def find_label_issues(
     *,
     method: str | Selector = "deft",
     class_names: Sequence[str] | None = None,
+    id_column: str | None = None,
     return_indices_ranked_by: RankedBy | None = None,
+    rank_by_kwargs: Mapping[str, Any] | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
     training: FinetuneSettings | None = None,
@@ -45,24 +45,20 @@ def find_label_issues(
 
     Parameters
     ----------
-    return_indices_ranked_by : "label_quality" or "self_confidence", optional
-        Give indices of issues, worst first, instead of a mask. Both names mean `Detection.label_quality`.
+    return_indices_ranked_by : str, optional
+        Give indices of issues, worst first, instead of a mask: by "label_quality", or one of cleanlab's names,
+        "self_confidence", "normalized_margin" or "confidence_weighted_entropy". Of DeFT they all give the order of
+        `Detection.label_quality`; see `deft_plugin.ranking.rank_issues`.
+    rank_by_kwargs : mapping, optional
+        cleanlab's, for methods that judge by `pred_probs`: ``{"adjust_pred_probs": True}``.
 
     Returns
     -------
     np.ndarray of shape (N,), bool
         True = label issue; or of shape (n_issues,), int.
     """
-    if return_indices_ranked_by not in (None, "label_quality", "self_confidence"):
-        raise InputError(
-            "Expected return_indices_ranked_by to be None, 'label_quality' or 'self_confidence', but got "
-            f"{return_indices_ranked_by!r}."
-        )
-    detection = detect(
-        data,
-        labels,
-        method=method,
-        class_names=class_names,
+    check_ranking(return_indices_ranked_by, rank_by_kwargs)
+    settings = RunSettings(
         model=model,
         tuning=tuning,
         training=training,
@@ -71,12 +67,27 @@ def find_label_issues(
         batch_size=batch_size,
         seed=seed,
         cache_dir=cache_dir,
-        pred_probs=pred_probs,
         noise_ratio=noise_ratio,
         on_bad_image=on_bad_image,
+    )
+    detection, prepared, uses_images = _run(
+        data,
+        labels,
+        method,
+        settings,
+        class_names=class_names,
+        id_column=id_column,
+        pred_probs=pred_probs,
         verbose=verbose,
     )
-    return detection.is_label_issue if return_indices_ranked_by is None else detection.ranked_issue_indices()
+    if return_indices_ranked_by is None:
+        return detection.is_label_issue
+    return rank_issues(
+        detection,
+        return_indices_ranked_by,
+        pred_probs_of=None if uses_images else prepared,
+        rank_by_kwargs=rank_by_kwargs,
+    )
 
 
 def detect(
@@ -85,6 +96,7 @@ def detect(
     *,
     method: str | Selector = "deft",
     class_names: Sequence[str] | None = None,
+    id_column: str | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
     training: FinetuneSettings | None = None,
@@ -111,6 +123,9 @@ def detect(
         Name of a registered selector (``deft plugins`` lists them), or one of your own.
     class_names : sequence of str of length K, optional
         If `data` does not have them. DeFT reads them: they should be words.
+    id_column : str, optional
+        Column of a Hugging Face data set whose values tell its rows apart: `Detection.clean_mask` then recognises
+        rows by it, without their images (decoding none: ``dataset.filter(mask, batched=True)``).
     model : str
         A registered backbone, an open_clip name such as "ViT-B-16/openai", or a local folder.
     tuning : str
@@ -148,9 +163,6 @@ def detect(
     InputError, UnreadableImageError, UnknownNameError, MissingWeightsError
         Each says what was expected, what came, and how to mend it.
     """
-    from deft_plugin.plugins import load_plugins
-    from deft_plugin.progress import ConsoleProgress
-
     settings = RunSettings(
         model=model,
         tuning=tuning,
@@ -163,6 +175,35 @@ def detect(
         noise_ratio=noise_ratio,
         on_bad_image=on_bad_image,
     )
+    return _run(
+        data,
+        labels,
+        method,
+        settings,
+        class_names=class_names,
+        id_column=id_column,
+        pred_probs=pred_probs,
+        verbose=verbose,
+        plugins=plugins,
+    )[0]
+
+
+def _run(
+    data: Any,
+    labels: Any,
+    method: str | Selector,
+    settings: RunSettings,
+    *,
+    class_names: Sequence[str] | None,
+    id_column: str | None,
+    pred_probs: Any,
+    verbose: bool,
+    plugins: Plugins | None = None,
+) -> tuple[Detection, PreparedRun, bool]:
+    """Judge, and say by what: the run, and whether the method judges by images (else by pred_probs)."""
+    from deft_plugin.plugins import load_plugins
+    from deft_plugin.progress import ConsoleProgress
+
     plugins = plugins or load_plugins()
     selector = method if not isinstance(method, str) else plugins.selectors.load(method)
     name = method if isinstance(method, str) else type(method).__name__
@@ -175,8 +216,9 @@ def detect(
             needs_images=selector.needs_images,
             learns=getattr(selector, "learns", True),
             class_names=class_names,
+            id_column=id_column,
             pred_probs=pred_probs,
             feature_progress=progress.features,
             epoch_end=progress.epoch_end,
         )
-        return judge(prepared, name, selector)
+        return judge(prepared, name, selector), prepared, selector.needs_images

@@ -55,7 +55,7 @@ def plugins(plugins: Plugins) -> None:
 @click.option("--noise-ratio", type=float, help="Expected share of wrong labels, if the method needs it.")
 @click.option("--on-bad-image", type=click.Choice(["raise", "flag"]), default="raise", show_default=True)
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for issues.csv, issues.parquet, a picture …")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for issues.csv, report.html, a picture …")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for a summary.")
 @click.option("--show", default=15, show_default=True, help="Rows of the table on the screen.")
 @click.pass_obj
@@ -112,6 +112,29 @@ def detect(
             click.echo(f"wrote {file}")
     if json_file:
         write_json(json_file, summary(detection, data=Path(path).name))
+
+
+@app.command()
+@click.argument("detection", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path))
+@click.option("--title", help="Heading of the page.")
+@click.option(
+    "--max-images",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Show at most so many issues, the worst ones.",
+)
+def report(detection: Path, data: str, output: Path, title: str | None, max_images: int) -> None:
+    """Write a page to look at the issues, and to decide which labels to keep, change or drop.
+
+    DETECTION is the folder `detection` that `deft detect --output` wrote, DATA is what was judged.
+    """
+    from deft_plugin.detection import Detection
+
+    found = Detection.load(detection)
+    click.echo(f"wrote {found.report(output, data, title=title, max_images=max_images)}")
 
 
 def main() -> None:

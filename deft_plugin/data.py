@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class ImageData:
     class_names : tuple of str of length K
     image_column, label_column : str, optional
         Where they are in a Hugging Face data set; None for other data, or if the labels were given apart.
+    id_column : str, optional
+        Column of a Hugging Face data set whose values tell its rows apart.
+    id_digests : np.ndarray of shape (N, 16), uint8, optional
+        Of these values.
     """
 
     images: ImageSource
@@ -47,9 +52,13 @@ class ImageData:
     class_names: tuple[str, ...]
     image_column: str | None = None
     label_column: str | None = None
+    id_column: str | None = None
+    id_digests: np.ndarray | None = None
 
 
-def read_image_data(data: Any, labels: Any = None, class_names: Any = None) -> ImageData:
+def read_image_data(
+    data: Any, labels: Any = None, class_names: Any = None, *, id_column: str | None = None
+) -> ImageData:
     """Read images and labels; images are decoded later, when they are asked for.
 
     Parameters
@@ -64,6 +73,8 @@ def read_image_data(data: Any, labels: Any = None, class_names: Any = None) -> I
         Instead of the labels that `data` has. A string names the label column of a Hugging Face data set.
     class_names : sequence of str of length K, optional
         Instead of the class names that `data` has. For a folder of class folders, their order.
+    id_column : str, optional
+        Column of a Hugging Face data set whose values tell its rows apart.
 
     Returns
     -------
@@ -83,13 +94,77 @@ def read_image_data(data: Any, labels: Any = None, class_names: Any = None) -> I
     >>> data.labels, data.class_names
     (array([0, 1]), ('cat', 'dog'))
     """
+    if isinstance(data, str | os.PathLike) and holds_dataset(data):
+        data = read_dataset(data)
+    if id_column is not None and not _is_hf(data):
+        raise InputError(
+            f"Expected no id_column with {type(data).__name__}: only a Hugging Face data set has columns. Rows are "
+            "recognised by their images."
+        )
     for is_kind, read in _READERS:
         if is_kind(data):
-            return read(data, labels, class_names)
+            found = read(data, labels, class_names)
+            return (
+                found
+                if id_column is None
+                else _add_ids(found, read_column(cast("Dataset", data), id_column), id_column)
+            )
     raise InputError(
         "Expected data as a datasets.Dataset, a path, a map-style torch data set, or a sequence of images "
         f"with labels, but got {type(data).__name__}. {_advice(data)}"
     )
+
+
+def own_class_names(data: Any, labels: Any = None) -> Sequence[str] | None:
+    """Names of the classes, if the data have them: a Hugging Face data set, an ImageData, a folder, a torch data set.
+
+    Parameters
+    ----------
+    data, labels : object
+        As for `read_image_data`.
+
+    Returns
+    -------
+    sequence of str, or None
+        In the order of whole-number labels. None for labels that are names themselves, or numbers without names.
+    """
+    if isinstance(data, ImageData):
+        return data.class_names
+    if isinstance(data, str | os.PathLike):
+        if not holds_dataset(data):
+            return None  # a folder's labels are names
+        data = read_dataset(data)
+    if _is_hf(data):
+        return _names_of(data, _label_column(data, labels))
+    return _classes(data)
+
+
+def _add_ids(data: ImageData, ids: Any, column: str) -> ImageData:
+    """Let rows be told apart by the values of an id column, instead of their images.
+
+    Parameters
+    ----------
+    data : ImageData
+    ids : sequence of int or str of length N
+        No value twice.
+    column : str
+        Where the values are in the data set.
+
+    Raises
+    ------
+    InputError
+        If a value is there twice, or is no int or str.
+    """
+    from deft_plugin.row_keys import id_digest, join_digests
+
+    counts = Counter(ids)
+    if len(counts) < len(data.labels):
+        value, count = counts.most_common(1)[0]
+        raise InputError(
+            f"Expected ids that are there once, but {value!r} is in {count} rows of {column!r}. Name another "
+            "id_column, or none: rows are then recognised by their images."
+        )
+    return replace(data, id_column=column, id_digests=join_digests(map(id_digest, ids)))
 
 
 def _pass_through(data: ImageData, labels: Any, class_names: Any) -> ImageData:
@@ -134,8 +209,6 @@ def _names_of(dataset: Dataset, label_column: str | None) -> list[str] | None:
 
 
 def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any) -> ImageData:
-    if holds_dataset(path):
-        return _read_hf(read_dataset(path), labels, class_names)
     if labels is not None:
         raise InputError(
             "Expected no labels with a folder, whose class folders give the labels. Pass a list of paths as "

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from deft_plugin.detection_checks import checked_fields
 from deft_plugin.errors import InputError
-from deft_plugin.images import DIGEST_SIZE
-from deft_plugin.labels import check_class_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from deft_plugin.clean_mask import CleanMask
+    from deft_plugin.image_sources import ImageSource
+    from deft_plugin.row_keys import RowKeys
+    from deft_plugin.verdict_columns import VerdictColumns
 
 NO_PREDICTION = -1
 """Predicted label of an image that could not be read."""
+
+MAX_IMAGES = 5000
+"""Issues that a page shows unless it is told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,10 +52,18 @@ class Detection:
         True where the image could not be read. Such a row is a label issue of quality 0.
     image_column, label_column : str, optional
         Where images and labels are in the Hugging Face data set that was judged.
+    id_column : str, optional
+        A column whose values tell rows apart, if one was named.
+    id_digests : np.ndarray of shape (N, 16), uint8, optional
+        From `deft_plugin.row_keys.id_digest`, of its values.
     settings : mapping
         JSON values: model, tuning, seed and what else the result depends on.
     details : mapping
         JSON values that the selector reports, such as the noise ratio and how it came by it.
+    decisions : np.ndarray of shape (N,), str, optional
+        What a person decided in a review: "keep", "relabel", "drop", or "none" yet. None without a review.
+    images : ImageSource, optional
+        What was judged, for `report`. Neither saved nor compared; None after `load`.
 
     Raises
     ------
@@ -68,20 +81,16 @@ class Detection:
     is_image_issue: np.ndarray
     image_column: str | None = None
     label_column: str | None = None
+    id_column: str | None = None
+    id_digests: np.ndarray | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    decisions: np.ndarray | None = None
+    images: ImageSource | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._set("class_names", check_class_names(self.class_names))
-        self._set("given_labels", self._whole("given_labels", 0))
-        self._set("predicted_labels", self._whole("predicted_labels", NO_PREDICTION))
-        self._set("label_quality", self._vector("label_quality", "fiu").astype(np.float64))
-        self._set("is_label_issue", self._vector("is_label_issue", "b"))
-        self._set("is_image_issue", self._vector("is_image_issue", "b"))
-        self._set("settings", self._as_json("settings"))
-        self._set("details", self._as_json("details"))
-        self._check_digests()
-        self._check_values()
+        for name, value in checked_fields(self).items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.given_labels)
@@ -93,9 +102,13 @@ class Detection:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detection):
             return NotImplemented
-        return all(_same(getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+        names = [each.name for each in fields(self) if each.compare]
+        return all(_same(getattr(self, name), getattr(other, name)) for name in names)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "images": None}  # a pickle of verdicts does not carry the data set along
 
     @functools.cached_property
     def clean_mask(self) -> CleanMask:
@@ -108,19 +121,22 @@ class Detection:
         """
         from deft_plugin.clean_mask import CleanMask
 
-        if self.image_digests is None:
-            raise InputError(
-                "Expected a detection that has seen the images, but it was made from pred_probs alone, so "
-                "rows cannot be recognised. Use ~detection.is_label_issue, in the order of the labels."
-            )
-        return CleanMask(
-            image_digests=self.image_digests,
-            labels=self.given_labels,
-            is_clean=~self.is_label_issue,
-            class_names=self.class_names,
-            image_column=self.image_column,
-            label_column=self.label_column,
-        )
+        return CleanMask(self._row_keys, ~self.is_label_issue)
+
+    @functools.cached_property
+    def columns(self) -> VerdictColumns:
+        """Columns label_quality, is_label_issue and predicted_label for the data set that was judged.
+
+        ``dataset.map(detection.columns)``, or fast ``detection.columns.add_to(dataset)``.
+
+        Raises
+        ------
+        InputError
+            If the labels were judged without images.
+        """
+        from deft_plugin.verdict_columns import VerdictColumns
+
+        return VerdictColumns(self._row_keys, self)
 
     def ranked_issue_indices(self) -> np.ndarray:
         """Rows of the label issues, worst first; of equal ones, the first row first.
@@ -139,11 +155,12 @@ class Detection:
         -------
         pandas.DataFrame
             Columns is_label_issue, label_quality, given_label, predicted_label (missing where the image could
-            not be read) and is_image_issue.
+            not be read) and is_image_issue; after a review also decision.
         """
         import pandas as pd
 
         names = np.array([*self.class_names, None], dtype=object)  # NO_PREDICTION is the last
+        reviewed = {} if self.decisions is None else {"decision": self.decisions}
         return pd.DataFrame(
             {
                 "is_label_issue": self.is_label_issue,
@@ -151,8 +168,70 @@ class Detection:
                 "given_label": names[self.given_labels],
                 "predicted_label": names[self.predicted_labels],
                 "is_image_issue": self.is_image_issue,
+                **reviewed,
             }
         )
+
+    def report(
+        self, path: str | os.PathLike[str], data: Any = None, *, title: str | None = None, max_images: int = MAX_IMAGES
+    ) -> Path:
+        """Write one HTML file in which a person looks at the issues and decides; it needs no network.
+
+        Parameters
+        ----------
+        path : path
+            Of the file, such as "report.html".
+        data : object, optional
+            The data that were judged, as anything that `deft_plugin.detect` takes. Only a detection that was
+            loaded, or made from pred_probs, needs them.
+        title : str, optional
+        max_images : int, at least 1
+            At most so many issues are shown, the worst ones.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            If there are no images, or `data` are not those that were judged.
+        """
+        from deft_plugin.page import images_of, write_page
+
+        return write_page(self, Path(path), images_of(self, data), title=title, max_images=max_images)
+
+    def apply_review(self, file: str | os.PathLike[str]) -> Detection:
+        """Take over the decisions that a person exported from the page of `report`, as CSV or JSON.
+
+        "keep" makes a row no label issue; "relabel" makes it one whose predicted label is the new one; "drop"
+        makes it one. Decisions of an earlier review stay, except for rows that are decided anew.
+
+        Returns
+        -------
+        Detection
+            A new one, with `decisions`.
+
+        Raises
+        ------
+        InputError
+            If the file is not a review of this detection, or contradicts itself; names the line.
+        """
+        from deft_plugin.review import apply_review
+
+        return apply_review(self, file)
+
+    def reviewed_labels(self) -> np.ndarray:
+        """Labels after the review: the given ones, the new one where it was relabelled, -1 where it was dropped.
+
+        Returns
+        -------
+        np.ndarray of shape (N,), int64 in [-1, K)
+        """
+        from deft_plugin.review import reviewed_labels
+
+        return reviewed_labels(self)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``verdicts.parquet`` and ``detection.json`` into a folder, both or none.
@@ -181,63 +260,27 @@ class Detection:
 
         return load_detection(folder)
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
+    @functools.cached_property
+    def _row_keys(self) -> RowKeys:
+        from deft_plugin.row_keys import RowKeys
 
-    def _vector(self, name: str, kinds: str) -> np.ndarray:
-        values = np.asarray(getattr(self, name))
-        expected = (len(self.given_labels),)
-        if values.shape != expected or values.dtype.kind not in kinds:
-            kind = {"b": "bool", "iu": "int", "fiu": "float"}[kinds]
+        digests = self.image_digests if self.id_digests is None else self.id_digests
+        if digests is None:
             raise InputError(
-                f"Expected {name} of shape {expected}, {kind}, but {self.method!r} gave {values.shape}, {values.dtype}."
+                "Expected a detection that has seen the images, but it was made from pred_probs alone, so "
+                "rows cannot be recognised. Use ~detection.is_label_issue, in the order of the labels."
             )
-        return values
-
-    def _whole(self, name: str, lowest: int) -> np.ndarray:
-        values = self._vector(name, "iu").astype(np.int64)
-        if ((values < lowest) | (values >= len(self.class_names))).any():
-            raise InputError(
-                f"Expected {name} in {lowest} … {len(self.class_names) - 1}, but {self.method!r} gave "
-                f"{values.min()} … {values.max()}."
-            )
-        return values
-
-    def _as_json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads(json.dumps(dict(getattr(self, name)), default=_numpy_to_json))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"Expected {name} of {self.method!r} to be JSON values, but {error}.") from error
-
-    def _check_digests(self) -> None:
-        digests, expected = self.image_digests, (len(self), DIGEST_SIZE)
-        if digests is not None and (digests.shape != expected or digests.dtype != np.uint8):
-            raise InputError(
-                f"Expected image_digests of shape {expected}, uint8, but got {digests.shape}, {digests.dtype}."
-            )
-
-    def _check_values(self) -> None:
-        quality = self.label_quality
-        if not ((quality >= 0) & (quality <= 1)).all():
-            raise InputError(
-                f"Expected label_quality in [0, 1], but {self.method!r} gave {quality.min()} … {quality.max()}."
-            )
-        unread = self.is_image_issue
-        flagged = self.is_label_issue & (quality == 0) & (self.predicted_labels == NO_PREDICTION)
-        if (unread & ~flagged).any() or (~unread & (self.predicted_labels == NO_PREDICTION)).any():
-            raise InputError(
-                "Expected a row to be a label issue of quality 0 without a predicted label (-1) where the "
-                f"image could not be read, and to have one elsewhere, but {self.method!r} gave otherwise."
-            )
+        return RowKeys(
+            digests,
+            self.given_labels,
+            self.class_names,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            id_column=self.id_column,
+        )
 
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return np.array_equal(cast("np.ndarray", one), cast("np.ndarray", other))
     return type(one) is type(other) and one == other
-
-
-def _numpy_to_json(value: object) -> object:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"got {type(value).__name__}")

@@ -22,7 +22,8 @@ DETECTION_FILE = "detection.json"
 FORMAT_VERSION = 1
 
 _ARRAYS = ("is_label_issue", "label_quality", "given_labels", "predicted_labels", "is_image_issue")
-_SETTINGS = ("method", "class_names", "image_column", "label_column", "settings", "details")
+_DIGESTS = ("image_digests", "id_digests")
+_SETTINGS = ("method", "class_names", "image_column", "label_column", "id_column", "settings", "details")
 
 
 def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None:
@@ -53,6 +54,7 @@ def load_detection(folder: str | os.PathLike[str]) -> Detection:
         version = rest["format_version"]
         if version == FORMAT_VERSION:
             names = tuple(rest["class_names"])
+            rest = {"id_column": None, **rest}  # older files have none
             settings = {name: rest[name] for name in _SETTINGS if name != "class_names"}
             return Detection(**settings, class_names=names, **_read_verdicts(source / VERDICTS_FILE))
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
@@ -70,8 +72,11 @@ def _write_verdicts(detection: Detection, file: Path) -> None:
     import pyarrow.parquet as pq
 
     columns = {name: pa.array(getattr(detection, name)) for name in _ARRAYS}
-    if detection.image_digests is not None:
-        columns["image_digests"] = pa.array(map(bytes, detection.image_digests), type=pa.binary(DIGEST_SIZE))
+    for name in _DIGESTS:
+        if (digests := getattr(detection, name)) is not None:
+            columns[name] = pa.array(map(bytes, digests), type=pa.binary(DIGEST_SIZE))
+    if detection.decisions is not None:
+        columns["decisions"] = pa.array(detection.decisions.tolist(), type=pa.string())
     pq.write_table(pa.table(columns), file)
 
 
@@ -80,10 +85,11 @@ def _read_verdicts(file: Path) -> dict[str, Any]:
 
     table = pq.read_table(file)
     arrays: dict[str, Any] = {name: table.column(name).to_numpy() for name in _ARRAYS}
-    digests = table.column("image_digests").to_pylist() if "image_digests" in table.column_names else None
-    if digests is not None:
-        digests = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_SIZE)
-    return {**arrays, "image_digests": digests}
+    for name in _DIGESTS:
+        digests = table.column(name).to_pylist() if name in table.column_names else None
+        arrays[name] = None if digests is None else np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_SIZE)
+    arrays["decisions"] = table.column("decisions").to_numpy() if "decisions" in table.column_names else None
+    return arrays
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -88,6 +88,7 @@ class Deft:
         trained = Detector(
             model=backbone.name,
             fingerprint=backbone.fingerprint,
+            logit_scale=backbone.logit_scale,
             class_names=run.class_names,
             tuning=FROZEN,
             text=scores.text,
@@ -137,6 +138,7 @@ class Deft:
             trained = Detector(
                 model=backbone.name,
                 fingerprint=backbone.fingerprint,
+                logit_scale=backbone.logit_scale,
                 class_names=run.class_names,
                 tuning=name,
                 text=finetuning.prompts.encode(),

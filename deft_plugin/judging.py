@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from deft_plugin.data import ImageData, read_image_data
-from deft_plugin.detection import NO_PREDICTION, Detection
+from deft_plugin.detection import Detection
+from deft_plugin.detection_checks import NO_PREDICTION
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
 from deft_plugin.image_sources import SelectedImages, describe
 from deft_plugin.labels import check_labels, check_pred_probs, check_several_classes
@@ -73,6 +74,10 @@ class PreparedRun:
         None if there are only pred_probs.
     given_labels : np.ndarray of shape (N,), int64
         Of all rows.
+    class_names : tuple of str of length K
+        Of all classes.
+    classes : np.ndarray of shape (C,), int64 in [0, K)
+        Those that the run knows: what is learned and judged does not depend on a class without examples.
     digests : np.ndarray of shape (N, 16), uint8, optional
     is_readable : np.ndarray of shape (N,), bool
     settings : RunSettings
@@ -84,6 +89,8 @@ class PreparedRun:
     run: Run
     data: ImageData | None
     given_labels: np.ndarray
+    class_names: tuple[str, ...]
+    classes: np.ndarray
     digests: np.ndarray | None
     is_readable: np.ndarray
     settings: RunSettings
@@ -99,6 +106,7 @@ def prepare_run(
     needs_images: bool = True,
     learns: bool = True,
     class_names: Sequence[str] | None = None,
+    id_column: str | None = None,
     pred_probs: Any = None,
     feature_progress: Callable[[int, int], None] | None = None,
     epoch_end: Callable[[EpochEnd], None] | None = None,
@@ -115,7 +123,7 @@ def prepare_run(
             "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
             "'confident_learning'; got neither."
         )
-    images = read_image_data(data, labels, class_names)
+    images = read_image_data(data, labels, class_names, id_column=id_column)
     if learns:
         check_several_classes(images.labels, images.class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
@@ -148,13 +156,14 @@ def prepare_run(
         plugins.call_each("deft_epoch_end", event=lambda _plugin: event)
 
     all_readable = len(keep) == len(images.labels)
+    classes = np.unique(images.labels[keep]) if learns else np.arange(len(images.class_names))
     run = Run(
-        labels=images.labels[keep],
-        class_names=images.class_names,
+        labels=np.searchsorted(classes, images.labels[keep]),
+        class_names=tuple(images.class_names[k] for k in classes),
         backbone=backbone,
         raw_features=features.features if all_readable else features.features[keep],
         digests=features.digests[keep],
-        given_pred_probs=None if probs is None else probs[keep],
+        given_pred_probs=None if probs is None else _of_classes(probs[keep], classes),
         noise_ratio=settings.noise_ratio,
         noise_ratio_source=settings.noise_ratio_source,
         tuning=settings.tuning,
@@ -170,6 +179,8 @@ def prepare_run(
         run=run,
         data=images,
         given_labels=images.labels,
+        class_names=images.class_names,
+        classes=classes,
         digests=features.digests,
         is_readable=features.is_readable,
         settings=replace(settings, device=workers.device),
@@ -190,8 +201,21 @@ def _prepare_pred_probs(
         seed=settings.seed,
     )
     return PreparedRun(
-        run=run, data=None, given_labels=given, digests=None, is_readable=np.ones(len(given), bool), settings=settings
+        run=run,
+        data=None,
+        given_labels=given,
+        class_names=names,
+        classes=np.arange(len(names)),
+        digests=None,
+        is_readable=np.ones(len(given), bool),
+        settings=settings,
     )
+
+
+def _of_classes(pred_probs: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Probabilities (N, C) of some classes alone; of a row that has none of them, all the same."""
+    chosen = pred_probs[:, classes] + np.finfo(np.float64).tiny
+    return chosen / chosen.sum(1, keepdims=True)
 
 
 def _read_pred_probs(
@@ -224,27 +248,30 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
         raise
     except Exception as error:
         raise DeftError(f"Selector {name!r} failed with {type(error).__name__}: {error}") from error
-    _check_selection(selection, name, len(prepared.run.labels))
+    _check_selection(selection, name, prepared.run)
     readable = prepared.is_readable
     label_quality = np.zeros(len(readable))
     is_label_issue = np.ones(len(readable), bool)
     predicted = np.full(len(readable), NO_PREDICTION, np.int64)
     label_quality[readable] = selection.label_quality
     is_label_issue[readable] = ~np.asarray(selection.is_clean)
-    predicted[readable] = selection.predicted_labels
+    predicted[readable] = prepared.classes[selection.predicted_labels]
     return Detection(
         method=name,
         label_quality=label_quality,
         is_label_issue=is_label_issue,
         predicted_labels=predicted,
         given_labels=prepared.given_labels,
-        class_names=prepared.run.class_names,
+        class_names=prepared.class_names,
         image_digests=prepared.digests,
         is_image_issue=~readable,
         image_column=prepared.data.image_column if prepared.data else None,
         label_column=prepared.data.label_column if prepared.data else None,
+        id_column=prepared.data.id_column if prepared.data else None,
+        id_digests=prepared.data.id_digests if prepared.data else None,
         settings={**_reported(prepared), "seconds": time.perf_counter() - started},
         details=selection.details,
+        images=prepared.data.images if prepared.data else None,
     )
 
 
@@ -272,7 +299,8 @@ def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
     )
 
 
-def _check_selection(selection: Selection, name: str, num_examples: int) -> None:
+def _check_selection(selection: Selection, name: str, run: Run) -> None:
+    num_examples = len(run.labels)
     for field, kinds, kind in (
         ("is_clean", "b", "bool"),
         ("label_quality", "fiu", "float"),
@@ -284,3 +312,9 @@ def _check_selection(selection: Selection, name: str, num_examples: int) -> None
                 f"Expected selector {name!r} to give {field} of shape ({num_examples},), {kind}, but it gave "
                 f"{values.shape}, {values.dtype}."
             )
+    predicted = np.asarray(selection.predicted_labels)
+    if ((predicted < 0) | (predicted >= run.num_classes)).any():
+        raise DeftError(
+            f"Expected selector {name!r} to give predicted_labels in 0 … {run.num_classes - 1}, but it gave "
+            f"{predicted.min()} … {predicted.max()}."
+        )

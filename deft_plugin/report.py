@@ -57,7 +57,7 @@ def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) 
 
 
 def write_report(detection: Detection, images: ImageSource, folder: Path) -> list[Path]:
-    """Write issues.parquet, issues.csv, contact_sheet.png and the detection itself into a folder.
+    """Write issues.parquet, issues.csv, contact_sheet.png, report.html and the detection itself into a folder.
 
     Returns
     -------
@@ -65,6 +65,7 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
         What was written.
     """
     from deft_plugin.contact_sheet import contact_sheet_of
+    from deft_plugin.page import write_page
 
     folder.mkdir(parents=True, exist_ok=True)
     frame = issues_frame(detection, images)
@@ -72,8 +73,9 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
     frame.to_parquet(parquet, index=False)
     frame.to_csv(csv, index=False)
     contact_sheet_of(detection, images.load).save(picture)
+    page = write_page(detection, folder / "report.html", images)
     detection.save(folder / "detection")
-    return [parquet, csv, picture, folder / "detection"]
+    return [parquet, csv, picture, page, folder / "detection"]
 
 
 def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
@@ -111,12 +113,16 @@ def write_json(path: str | Path, obj: object) -> None:
     TypeError, ValueError
         If `obj` has something that JSON has not, such as NaN; a file that was there stays as it is.
     """
+    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file so that a reader finds the old one or the whole new one, never a part; folders are made."""
     path = Path(path)
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

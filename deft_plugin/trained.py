@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from deft_plugin.detection import Detection
 
 BATCH_SIZE = 64
+AnyDataset = TypeVar("AnyDataset")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +42,8 @@ class Detector:
     tuning : str
     seed : int
         The tuning starts from it.
+    logit_scale : float
+        Of the backbone.
     text : Tensor of shape (2, K, D)
         Positive and negative text features, L2-normalised.
     encoder : dict of str to Tensor
@@ -64,6 +68,7 @@ class Detector:
     class_names: tuple[str, ...]
     tuning: str
     seed: int
+    logit_scale: float
     text: Tensor
     encoder: dict[str, Tensor]
     centre: Tensor | None
@@ -80,12 +85,70 @@ class Detector:
         Parameters
         ----------
         images, labels, **settings
-            As for `deft_plugin.detect`; the classes are those of the training data.
+            As for `deft_plugin.detect`. Classes that have names are recognised by them, in any order; whole
+            numbers without names count in `class_names`.
+
+        Raises
+        ------
+        InputError
+            If a label is of a class that the detector does not know.
         """
         from deft_plugin.api import detect
+        from deft_plugin.data import own_class_names, read_image_data
 
+        own = own_class_names(images, labels)
+        data = read_image_data(images, labels, self.class_names if own is None else None)
+        data = replace(data, labels=self.known_labels(data.labels, data.class_names), class_names=self.class_names)
         arguments: dict[str, Any] = {"model": self.model, **settings}
-        return detect(images, labels, method=self, class_names=self.class_names, **arguments)
+        return detect(data, method=self, **arguments)
+
+    def add_columns(
+        self,
+        dataset: AnyDataset,
+        *,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        batch_size: int = BATCH_SIZE,
+        **settings: Any,
+    ) -> AnyDataset:
+        """Add label_quality, is_label_issue and predicted_label to a Hugging Face data set, batch by batch.
+
+        For data that do not fit into memory: an ``IterableDataset`` is scored while it is read, and takes the memory of
+        one batch. ``DatasetDict`` and ``IterableDatasetDict`` are scored split by split.
+
+        Parameters
+        ----------
+        dataset : Dataset, IterableDataset, DatasetDict or IterableDatasetDict
+        image_column, label_column : str, optional
+            Found by themselves if the data set knows its features and there is one of each.
+        batch_size : int
+        **settings
+            As for `deft_plugin.scoring.BatchScorer`.
+        """
+        from deft_plugin.scoring import add_columns
+
+        return add_columns(
+            dataset, self, image_column=image_column, label_column=label_column, batch_size=batch_size, **settings
+        )
+
+    def known_labels(self, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+        """Turn labels (N,) that index `class_names` into those of the detector, by the names of the classes.
+
+        Raises
+        ------
+        InputError
+            If one is of a class that the detector does not know.
+        """
+        position = {name: index for index, name in enumerate(self.class_names)}
+        mapped = np.array([position.get(name, -1) for name in class_names])[labels]
+        if (mapped < 0).any():
+            strange: list[str] = sorted({str(class_names[label]) for label in labels[mapped < 0].tolist()})
+            raise InputError(
+                f"Expected labels of the classes that the detector was trained on ({len(self.class_names)}: "
+                f"{', '.join(self.class_names[:5])} …), but got {', '.join(strange[:5])}. Leave these rows out, or "
+                "train on data that have them."
+            )
+        return mapped
 
     def select(self, run: Run) -> Selection:
         """Judge each label of a run without learning from it; label quality is p_clean.
@@ -96,8 +159,9 @@ class Detector:
             If the run has another backbone or other classes.
         """
         backbone, _ = run.require_images()
-        self._check(run, backbone)
-        pieces = [self._judge(run, backbone, rows, images) for rows, images in self._features(run, backbone)]
+        self.check_backbone(backbone)
+        self._check_classes(run)
+        pieces = [self.judge(images, run.labels[rows]) for rows, images in self._features(run, backbone)]
         margins, is_clean, predicted = (torch.cat(parts).cpu() for parts in zip(*pieces, strict=True))
         return Selection(
             is_clean=is_clean.numpy(),
@@ -106,11 +170,21 @@ class Detector:
             details={"tuning": self.tuning},
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Plain bytes, so that a pickle, and with it the key of results that others cache, is always the same.
+        from safetensors.torch import save
+
+        return {"tensors": save(self._tensors()), "settings": {name: getattr(self, name) for name in _SETTINGS}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from safetensors.torch import load
+
+        for name, value in {**state["settings"], **_from_tensors(load(state["tensors"]))}.items():
+            object.__setattr__(self, name, value)
+
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write to one file, by custom ``.safetensors``; tensors and JSON, no pickle."""
-        tensors = {f"encoder/{name}": tensor for name, tensor in self.encoder.items()}
-        tensors |= {name: tensor for name in _TENSORS if (tensor := getattr(self, name)) is not None}
-        save_tensors(Path(file), tensors, {name: getattr(self, name) for name in _SETTINGS})
+        save_tensors(Path(file), self._tensors(), {name: getattr(self, name) for name in _SETTINGS})
 
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> Detector:
@@ -124,17 +198,29 @@ class Detector:
         tensors, state = load_tensors(Path(file))
         if missing := [name for name in _SETTINGS if name not in state]:
             raise InputError(f"Expected a file that Detector.save wrote, but {file} has no {', '.join(missing)}.")
-        prefix = "encoder/"
-        encoder = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         state["class_names"] = tuple(state["class_names"])
-        return cls(**state, encoder=encoder, **{name: tensors.get(name) for name in _TENSORS})  # pyright: ignore
+        return cls(**state, **_from_tensors(tensors))
 
-    def _check(self, run: Run, backbone: Backbone) -> None:
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"{_ENCODER}{name}": tensor.detach().cpu().contiguous() for name, tensor in self.encoder.items()}
+        return tensors | {
+            name: tensor.detach().cpu().contiguous() for name in _TENSORS if (tensor := getattr(self, name)) is not None
+        }
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Refuse another model than the one that the detector was trained on.
+
+        Raises
+        ------
+        InputError
+        """
         if backbone.fingerprint != self.fingerprint:
             raise InputError(
                 f"Expected the model that the detector was trained on, {self.model!r}, but {backbone.name!r} is "
                 f"another one. Pass model={self.model!r}, or train anew."
             )
+
+    def _check_classes(self, run: Run) -> None:
         if run.class_names != self.class_names:
             raise InputError(
                 f"Expected the classes of the training data, {', '.join(self.class_names[:5])} … "
@@ -153,27 +239,53 @@ class Detector:
             return
         if run.images is None:
             raise InputError("Expected a run with images, but it has features only.")
-        with tuned(backbone, self.tuning, self.seed) as tuning, torch.no_grad():
-            for name, parameter in tuning.parameters().items():
-                parameter.copy_(self.encoder[name])
+        with self.in_encoder(backbone), torch.no_grad():
             for piece in rows:
                 images = [backbone.preprocess(run.images.load(row)) for row in range(piece.start, piece.stop)]
                 with autocast(run.device):
                     yield piece, backbone.encode_images(torch.stack(images).to(run.device))
 
+    @contextmanager
+    def in_encoder(self, backbone: Backbone) -> Generator[None]:
+        """Put what was trained of the image encoder into it; a frozen one stays as it is."""
+        if self.tuning == FROZEN:
+            yield
+            return
+        with tuned(backbone, self.tuning, self.seed) as tuning:
+            with torch.no_grad():
+                for name, parameter in tuning.parameters().items():
+                    parameter.copy_(self.encoder[name])
+            yield
+
     @torch.no_grad()
-    def _judge(self, run: Run, backbone: Backbone, rows: slice, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def judge(self, images: Tensor, labels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge image features (B, D), as the backbone gives them, with their labels (B,).
+
+        Returns
+        -------
+        margins : Tensor of shape (B,)
+            p_clean is their sigmoid.
+        is_clean : Tensor of shape (B,), bool
+        predicted : Tensor of shape (B,), int64
+        """
         if self.centre is not None:
             images = images - self.centre.to(images)
         images = F.normalize(images, dim=-1)
-        labels = torch.as_tensor(run.labels[rows], device=images.device)
-        text, scale = self.text.to(images), backbone.logit_scale
+        given = torch.as_tensor(labels, device=images.device)
+        text, scale = self.text.to(images), self.logit_scale
         positive = self.sharpening * scale * images @ text[POSITIVE].T  # (B, K)
         negative = scale * images @ text[NEGATIVE].T
         transition = None if self.transition is None else self.transition.to(images)
-        margins, is_clean = functional.judge(positive, negative, labels, transition, is_real_noise=self.is_real_noise)
+        margins, is_clean = functional.judge(positive, negative, given, transition, is_real_noise=self.is_real_noise)
         return margins, is_clean, positive.argmax(-1)
 
 
+_ENCODER = "encoder/"
 _TENSORS = ("text", "centre", "transition")
-_SETTINGS = ("model", "fingerprint", "class_names", "tuning", "seed", "sharpening", "is_real_noise")
+_SETTINGS = ("model", "fingerprint", "class_names", "tuning", "seed", "logit_scale", "sharpening", "is_real_noise")
+
+
+def _from_tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Fields of a detector from what `Detector._tensors` gave."""
+    encoder = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
+    return {"encoder": encoder, **{name: tensors.get(name) for name in _TENSORS}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import sys
 import types
 import zlib
@@ -222,6 +223,24 @@ def tiny_backbone(clip_tokenizer):
         return OpenClipBackbone(model, _to_pixels, clip_tokenizer, name="tiny", fingerprint=f"tiny {seed}")
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory):
+    """An open_clip folder with a small random ViT, for processes of their own."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    root = tmp_path_factory.mktemp("model")
+    vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = open_clip.CLIP(**config).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, root / "open_clip_model.safetensors")
+    (root / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    return root
 
 
 def _to_pixels(image):

@@ -34,12 +34,12 @@ def measure_feature_pass(
     if limit and not hasattr(data, "select"):
         raise InputError("Expected a limit with a Hugging Face data set only. Measure a folder as a whole.")
     images = read_image_data(data.select(range(min(limit, len(data)))) if limit else data).images
-    before = _bare_images_per_second(backbone, images, device, batch_size)
+    before = bare_images_per_second(backbone, images, device, batch_size)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         compute_image_features(backbone, images, device=device, batch_size=batch_size, cache_dir=folder)
         whole = len(images) / (time.perf_counter() - started)
-    after = _bare_images_per_second(backbone, images, device, batch_size)
+    after = bare_images_per_second(backbone, images, device, batch_size)
     bare = (before + after) / 2
     return {
         "model": model,
@@ -53,7 +53,8 @@ def measure_feature_pass(
     }
 
 
-def _bare_images_per_second(backbone: Backbone, images: Any, device: str, batch_size: int) -> float:
+def bare_images_per_second(backbone: Backbone, images: Any, device: str, batch_size: int) -> float:
+    """Time the encoder on one preprocessed batch again and again."""
     import torch
 
     from deft_plugin.precision import autocast

@@ -17,6 +17,7 @@ from PIL import Image
 from deft_plugin.clean_mask import CleanMask
 from deft_plugin.errors import InputError
 from deft_plugin.images import UNREADABLE_DIGEST, image_digest
+from deft_plugin.row_keys import RowKeys, join_digests
 
 NAMES = ["cat", "dog", "fish"]
 SIZE = 40
@@ -49,14 +50,8 @@ def make_dataset(images=None, labels=LABELS, label_feature=None) -> datasets.Dat
 
 
 def make_mask(images=None, labels=LABELS, is_clean=IS_CLEAN, **columns) -> CleanMask:
-    digests = [image_digest(image) for image in (IMAGES if images is None else images)]
-    return CleanMask(
-        image_digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16),
-        labels=np.asarray(labels),
-        is_clean=np.asarray(is_clean),
-        class_names=NAMES,
-        **columns,
-    )
+    digests = join_digests(map(image_digest, IMAGES if images is None else images))
+    return CleanMask(RowKeys(digests, np.asarray(labels), NAMES, **columns), np.asarray(is_clean))
 
 
 def ids(dataset) -> list[int]:
@@ -187,9 +182,12 @@ def test_rows_without_a_clear_image_and_label(row, words):
         make_mask()(row)
 
 
-def test_filter_with_indices_is_explained():
-    with pytest.raises(InputError, match="without with_indices"):
-        make_dataset().filter(make_mask(), with_indices=True)
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("columns", [None, ["image", "label"]])
+def test_indices_are_not_looked_at(batched, columns):
+    dataset = make_dataset().shuffle(seed=0)
+    kept = dataset.filter(make_mask(), with_indices=True, batched=batched, input_columns=columns)
+    assert ids(kept) == [row for row in ids(dataset) if IS_CLEAN[row]]
 
 
 # Rows that were never judged
@@ -231,7 +229,7 @@ def unreadable_case():
     digests = np.stack([np.frombuffer(image_digest(image), np.uint8) for image in IMAGES])
     digests[unreadable] = np.frombuffer(UNREADABLE_DIGEST, np.uint8)
     is_clean = IS_CLEAN & ~unreadable
-    mask = CleanMask(image_digests=digests, labels=LABELS, is_clean=is_clean, class_names=NAMES)
+    mask = CleanMask(RowKeys(digests, LABELS, NAMES), is_clean)
     return make_dataset(encoded), mask, np.flatnonzero(is_clean).tolist()
 
 
@@ -328,10 +326,11 @@ PRINT_HASH = """
 import numpy as np
 from datasets.fingerprint import Hasher
 from deft_plugin.clean_mask import CleanMask
+from deft_plugin.row_keys import RowKeys
 names = ["".join(["c", "at"]), "dog", "fish"]
 digests = np.random.default_rng(0).integers(0, 256, (50, 16)).astype(np.uint8)
-mask = CleanMask(image_digests=digests, labels=np.arange(50) % 3, is_clean=np.arange(50) % 2 > 0,
-                 class_names=names, image_column="image", label_column="label")
+keys = RowKeys(digests, np.arange(50) % 3, names, image_column="image", label_column="label")
+mask = CleanMask(keys, np.arange(50) % 2 > 0)
 print(Hasher.hash(mask))
 """
 
@@ -343,14 +342,8 @@ def test_hash_is_the_same_in_other_processes():
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     digests = np.random.default_rng(0).integers(0, 256, (50, 16)).astype(np.uint8)
-    here = CleanMask(
-        image_digests=digests,
-        labels=np.arange(50) % 3,
-        is_clean=np.arange(50) % 2 > 0,
-        class_names=NAMES,
-        image_column="image",
-        label_column="label",
-    )
+    keys = RowKeys(digests, np.arange(50) % 3, NAMES, image_column="image", label_column="label")
+    here = CleanMask(keys, np.arange(50) % 2 > 0)
     assert run("1").strip() == run("2").strip() == Hasher.hash(here) == Hasher.hash(pickle.loads(pickle.dumps(here)))
 
 

@@ -61,9 +61,9 @@ def test_a_table_of_wrong_labels(detect, monkeypatch):
 def test_output(detect, colours, tmp_path):
     done = detect("--method", "label_match", "--output", tmp_path / "out")
     assert done.exit_code == 0
-    assert done.out.count("wrote ") == 4
+    assert done.out.count("wrote ") == 5
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("issues.parquet", "issues.csv", "contact_sheet.png", "detection")
+        *("issues.parquet", "issues.csv", "contact_sheet.png", "report.html", "detection")
     }
     frame = pd.read_parquet(tmp_path / "out" / "issues.parquet")
     pd.testing.assert_frame_equal(frame, pd.read_csv(tmp_path / "out" / "issues.csv"))
@@ -76,6 +76,47 @@ def test_output(detect, colours, tmp_path):
     detection = Detection.load(tmp_path / "out" / "detection")
     assert detection.is_label_issue.sum() == frame["is_label_issue"].sum() == 24
     assert detection.settings["model"] == "fake"
+
+
+@pytest.fixture
+def saved(detect, tmp_path):
+    """The folder of a detection of the folder of colours."""
+    assert detect("--method", "label_match", "--output", tmp_path / "out").exit_code == 0
+    return tmp_path / "out" / "detection"
+
+
+def test_report(deft, saved, colour_folder, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    done = deft("report", saved, colour_folder, "--output", page)
+    assert done.exit_code == 0
+    assert done.out == f"wrote {page}\n"
+    assert page.read_bytes() == (saved.parent / "report.html").read_bytes()
+    done = deft("report", saved, colour_folder, "--output", page, "--title", "Colours & more", "--max-images", 3)
+    assert done.exit_code == 0
+    shown = page.read_text(encoding="utf-8")
+    assert "<h1>Colours &amp; more</h1>" in shown
+    assert "the worst 3 of 24" in shown
+
+
+def test_report_is_written_here_unless_told_otherwise(deft, saved, colour_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert deft("report", saved, colour_folder).out == "wrote report.html\n"
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_report_of_what_it_cannot_be_of(deft, saved, colour_folder, tmp_path):
+    done = deft("report", tmp_path / "nowhere", colour_folder)
+    assert done.exit_code == 1
+    assert "nowhere has no detection.json" in done.err
+    file = min((colour_folder / "green").iterdir())
+    done = deft("report", saved, tmp_path / "nowhere", "--output", tmp_path / "page.html")
+    assert done.exit_code == 1
+    file.unlink()
+    done = deft("report", saved, colour_folder, "--output", tmp_path / "page.html")
+    assert done.exit_code == 1
+    assert "there are 119 images instead of 120" in done.err
+    assert not (tmp_path / "page.html").exists()
+    assert deft("report", saved, colour_folder, "--max-images", 0).exit_code == 2
 
 
 def test_json(detect, tmp_path):
@@ -185,7 +226,7 @@ def test_a_name_registered_twice(deft, install, make_plugin):
 def test_help_and_version(deft):
     done = deft("--help")
     assert done.exit_code == 0
-    assert all(command in done.out for command in ("detect", "plugins", "demo", "bench"))
+    assert all(command in done.out for command in ("detect", "report", "plugins", "demo", "bench"))
     assert deft("--version").out.startswith("deft, version ")
 
 

@@ -136,7 +136,8 @@ def test_mask_needs_images():
 def test_mask_is_of_the_verdicts():
     mask = make_detection().clean_mask
     assert repr(mask) == "CleanMask(1 of 5 rows clean, 3 classes)"
-    assert (mask.image_column, mask.label_column) == ("image", "label")
+    state = mask.__getstate__()
+    assert (state["image_column"], state["label_column"], state["id_column"]) == ("image", "label", None)
 
 
 # On disk

@@ -8,12 +8,9 @@ import sys
 import time
 
 import numpy as np
-import open_clip
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 SCRIPT = """
 import sys
@@ -44,30 +41,15 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """An open_clip folder with a small random ViT."""
-    root = tmp_path_factory.mktemp("model")
-    vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        weights = open_clip.CLIP(**config).state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, root / "open_clip_model.safetensors")
-    (root / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    return root
-
-
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def test_two_processes_judge_as_one_does(folder, model, tmp_path):
+def test_two_processes_judge_as_one_does(folder, tiny_model_folder, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     launch = {1: [sys.executable], 2: [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]}
     for size, command in launch.items():
-        arguments = [script, folder, model, tmp_path / f"cache{size}", tmp_path / f"found{size}"]
+        arguments = [script, folder, tiny_model_folder, tmp_path / f"cache{size}", tmp_path / f"found{size}"]
         subprocess.run([*command, *arguments], check=True, env=ENVIRONMENT, capture_output=True, timeout=300)
     one, first, second = (np.load(tmp_path / f"found{name}.npz") for name in ("1.0", "2.0", "2.1"))
     assert (int(one["size"]), int(first["size"])) == (1, 2)
@@ -77,13 +59,13 @@ def test_two_processes_judge_as_one_does(folder, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_ten_times_at_random(folder, model, tmp_path):
+def test_killed_ten_times_at_random(folder, tiny_model_folder, tmp_path):
     """Each run is killed at some moment of its first seconds, started again, and ends with the same selection."""
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"epochs": 12, "batch_size": 8, "checkpoint_steps": 3}))
 
     def command(name):
-        options = ["--model", model, "--tuning", "vpt_deep", "--device", "cpu", "--recipe", recipe]
+        options = ["--model", tiny_model_folder, "--tuning", "vpt_deep", "--device", "cpu", "--recipe", recipe]
         kept = ["--cache-dir", tmp_path / name, "--output", tmp_path / f"{name}-report"]
         return [sys.executable, "-m", "deft_plugin", "detect", folder, *options, *kept]
 

@@ -142,13 +142,15 @@ class TestFiles:
     def test_what_is_written(self, tmp_path):
         detection = make_detection()
         written = write_report(detection, Photos(), tmp_path / "a" / "b")
-        assert [path.name for path in written] == ["issues.parquet", "issues.csv", "contact_sheet.png", "detection"]
+        names = ["issues.parquet", "issues.csv", "contact_sheet.png", "report.html", "detection"]
+        assert [path.name for path in written] == names
         frame = issues_frame(detection, Photos()).reset_index(drop=True)
         pd.testing.assert_frame_equal(pd.read_parquet(written[0]), frame)
         assert pd.read_csv(written[1])["row"].tolist() == [4, 2, 1, 3, 0]
         with Image.open(written[2]) as picture:
             assert picture.size[0] > 100
-        assert Detection.load(written[3]) == detection
+        assert "Label issues found by deft" in written[3].read_text(encoding="utf-8")
+        assert Detection.load(written[4]) == detection
 
     def test_a_second_time_into_the_same_folder(self, tmp_path):
         write_report(make_detection(), Photos(), tmp_path)

@@ -1,0 +1,77 @@
+"""What was found, for training with PyTorch: the clean subset of a data set, or a weight for each example."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from deft_plugin import Detection
+from deft_plugin.errors import InputError
+
+Sample = TypeVar("Sample", covariant=True)
+
+
+def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sample]:
+    """Keep the rows whose label was judged clean, in their order.
+
+    Parameters
+    ----------
+    detection : Detection
+    dataset : torch.utils.data.Dataset
+        Map-style, with the rows that were judged in the same order; it may augment its images.
+
+    Raises
+    ------
+    InputError
+        If it has another number of rows, or knows labels (``targets``) that are not the judged ones.
+    """
+    rows: Any = dataset
+    if len(rows) != len(detection):
+        raise InputError(
+            f"Expected the data set that was judged, with {len(detection)} rows, but got {len(rows)}. Pass the whole "
+            "one, in the same order."
+        )
+    targets = getattr(dataset, "targets", None)
+    if targets is not None:
+        different = np.flatnonzero(np.asarray(targets) != detection.given_labels)
+        if len(different):
+            raise InputError(
+                f"Expected the labels that were judged, but row {different[0]} has another one. Pass the data set in "
+                "the order in which it was judged."
+            )
+    return Subset(dataset, np.flatnonzero(~detection.is_label_issue).tolist())
+
+
+def sample_weights(detection: Detection, *, soft: bool = False) -> Tensor:
+    """Weigh each example (N,), float32: for a weighted loss, a ``WeightedRandomSampler``, or as sample_weight.
+
+    Parameters
+    ----------
+    detection : Detection
+    soft : bool
+        If True the label quality, which for DeFT is the probability that the label is right; else 1 for a clean
+        label and 0 for an issue.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deft_plugin import Detection
+    >>> detection = Detection(
+    ...     method="x",
+    ...     label_quality=np.array([0.9, 0.2]),
+    ...     is_label_issue=np.array([False, True]),
+    ...     predicted_labels=np.array([0, 0]),
+    ...     given_labels=np.array([0, 1]),
+    ...     class_names=("cat", "dog"),
+    ...     image_digests=None,
+    ...     is_image_issue=np.array([False, False]),
+    ... )
+    >>> sample_weights(detection), sample_weights(detection, soft=True)
+    (tensor([1., 0.]), tensor([0.9000, 0.2000]))
+    """
+    weights = detection.label_quality if soft else ~detection.is_label_issue
+    return torch.as_tensor(weights.astype(np.float32))

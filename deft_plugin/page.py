@@ -1,0 +1,204 @@
+"""A page to look at: one HTML file with figures of a detection, and its issues for a person to decide upon.
+
+The page is made for `file://`: it holds its styles, scripts and thumbnails, and its content security policy allows
+nothing else, neither the network nor a script that a class or file name might smuggle in.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deft_plugin.data import ImageData, read_image_data
+from deft_plugin.detection import MAX_IMAGES, Detection
+from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.image_sources import ImageSource, describe
+from deft_plugin.images import image_digest
+from deft_plugin.page_figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
+from deft_plugin.report import write_text
+from deft_plugin.review import UNDECIDED
+from deft_plugin.thumbnails import read_thumbnail, thumbnail_format
+
+THUMBNAILS_PER_BLOCK = 100  # a block is parsed when one of its thumbnails is to be seen
+SCRIPTS = ("marks.js", "export.js", "filters.js", "gallery.js", "keys.js", "report.js")
+_ROWS_TO_COMPARE = 8
+
+
+def write_page(
+    detection: Detection, file: Path, images: ImageSource, *, title: str | None = None, max_images: int = MAX_IMAGES
+) -> Path:
+    """Write the page; see `deft_plugin.detection.Detection.report`."""
+    if max_images < 1:
+        raise InputError(f"Expected max_images of at least 1, but got {max_images}.")
+    if file.is_dir():
+        raise InputError(f"Expected a file to write, such as {file / 'report.html'}, but {file} is a folder.")
+    page = render_page(detection, images, title=title, max_images=max_images)
+    write_text(file, page.encode("utf-8", "replace").decode("utf-8"))  # a name that is no UTF-8 has lone surrogates
+    return file
+
+
+def render_page(
+    detection: Detection, images: ImageSource, *, title: str | None = None, max_images: int = MAX_IMAGES
+) -> str:
+    """Make the HTML of the page."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("deft_plugin"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
+    rows = _rows_to_show(detection)
+    return environment.get_template("report.html.j2").render(
+        **_figures(detection),
+        title=title or f"Label issues found by {detection.method}",
+        detection=detection,
+        names=detection.class_names,
+        num_rows=len(rows),
+        page=_page_data(detection, images, rows[:max_images]),
+        thumbnails=_thumbnail_blocks(detection, images, rows[:max_images]),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+    )
+
+
+def images_of(detection: Detection, data: Any) -> ImageSource:
+    """Find the images that were judged.
+
+    Raises
+    ------
+    InputError
+        If there are none, or `data` are other data.
+    """
+    if data is None and detection.images is not None:
+        return detection.images
+    if data is None:
+        raise InputError(
+            "Expected the data that were judged, since a detection that was loaded or made from pred_probs has no "
+            "images. Pass them as data=..."
+        )
+    images = _read(detection, data).images
+    if len(images) != len(detection):
+        raise _other_data(f"there are {len(images)} images instead of {len(detection)}")
+    if detection.image_digests is not None:
+        rows = np.flatnonzero(~detection.is_image_issue)
+        places = np.unique(np.linspace(0, len(rows) - 1, _ROWS_TO_COMPARE, dtype=int)) if len(rows) else []
+        for row in rows[places].tolist():
+            _check_image(images, row, detection.image_digests[row].tobytes())
+    return images
+
+
+def _read(detection: Detection, data: Any) -> ImageData:
+    """Read data whose labels are known: they need not have any of their own."""
+    if isinstance(data, ImageData):
+        return data
+    labels: Any = detection.label_column
+    if labels is None and not isinstance(data, str | os.PathLike):
+        labels = detection.given_labels
+        if hasattr(data, "__len__") and len(data) != len(labels):
+            raise _other_data(f"there are {len(data)} images instead of {len(labels)}")
+    return read_image_data(data, labels, detection.class_names if labels is detection.given_labels else None)
+
+
+def _check_image(images: ImageSource, row: int, digest: bytes) -> None:
+    try:
+        is_same = image_digest(images.load(row)) == digest
+    except UnreadableImageError as error:
+        raise _other_data(f"{describe(images, row)} can no longer be read") from error
+    if not is_same:
+        raise _other_data(f"{describe(images, row)} is another image")
+
+
+def _other_data(difference: str) -> InputError:
+    return InputError(
+        f"Expected the data that were judged, in the same order, but {difference}. Pass those, or detect again."
+    )
+
+
+def _rows_to_show(detection: Detection) -> np.ndarray:
+    """Rows that a person decides upon, worst first, unreadable ones last: the issues, and what was decided before."""
+    shown = detection.is_label_issue.copy()
+    if detection.decisions is not None:
+        shown |= detection.decisions != UNDECIDED
+    rows = np.flatnonzero(shown)
+    return rows[np.lexsort((rows, detection.label_quality[rows], detection.is_image_issue[rows]))]
+
+
+def _figures(detection: Detection) -> dict[str, Any]:
+    pairs = pairs_of_labels(detection)
+    return {
+        "num_issues": int((detection.is_label_issue & ~detection.is_image_issue).sum()),
+        "num_unreadable": int(detection.is_image_issue.sum()),
+        "classes": issues_of_classes(detection),
+        "pairs": pairs[:PAIRS],
+        "num_pairs": len(pairs),
+        "matrix": matrix_of_labels(pairs),
+        "bins": quality_histogram(detection),
+    }
+
+
+def _page_data(detection: Detection, images: ImageSource, rows: np.ndarray) -> dict[str, Any]:
+    """Give what the scripts of the page know of each row, column by column."""
+    digests, decisions = detection.image_digests, detection.decisions
+    shown = rows.tolist()
+    hex_digests = [""] * len(shown) if digests is None else [digests[row].tobytes().hex() for row in shown]
+    unread = detection.is_image_issue[rows].tolist()
+    return {
+        "key": _review_key(detection, rows),
+        "class_names": detection.class_names,
+        "thumbnail_format": thumbnail_format(),
+        "thumbnails_per_block": THUMBNAILS_PER_BLOCK,
+        "row": shown,
+        "given": detection.given_labels[rows].tolist(),
+        "predicted": detection.predicted_labels[rows].tolist(),
+        "quality": [round(quality, 6) for quality in detection.label_quality[rows].tolist()],
+        "path": [images.path(row) for row in shown],
+        "digest": ["" if bad else digest for bad, digest in zip(unread, hex_digests, strict=True)],
+        "decision": [UNDECIDED] * len(shown) if decisions is None else decisions[rows].tolist(),
+    }
+
+
+def _thumbnail_blocks(detection: Detection, images: ImageSource, rows: np.ndarray) -> list[list[str | None]]:
+    read = functools.partial(read_thumbnail, images, file_format=thumbnail_format())
+    thumbnails = [None if detection.is_image_issue[row] else read(row) for row in rows.tolist()]
+    return [thumbnails[k : k + THUMBNAILS_PER_BLOCK] for k in range(0, len(thumbnails), THUMBNAILS_PER_BLOCK)]
+
+
+def _review_key(detection: Detection, rows: np.ndarray) -> str:
+    """Tell this page from others: a browser keeps the marks of all pages in one place."""
+    names = json.dumps([detection.method, *detection.class_names])
+    arrays = (
+        rows,
+        detection.given_labels,
+        detection.predicted_labels,
+        detection.label_quality,
+        detection.image_digests,
+    )
+    total = hashlib.blake2b(names.encode(), digest_size=16)
+    for array in arrays:
+        total.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    if detection.decisions is not None:
+        total.update(",".join(detection.decisions.tolist()).encode())
+    return total.hexdigest()
+
+
+def _asset(name: str) -> str:
+    return (importlib.resources.files("deft_plugin") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

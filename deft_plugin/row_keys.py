@@ -1,0 +1,265 @@
+"""Recognising the rows that were judged, wherever they are now.
+
+Positions shift as soon as a data set is shuffled or subset, so what is known of a row is kept by its identity: the
+label, and a digest of the pixels, or the value of an id column.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from PIL import Image
+
+from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.hf_columns import LABEL_NAMES, find_image_column, find_label_column, read_column
+from deft_plugin.image_sources import StoredImages
+from deft_plugin.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest, is_image, read_image
+from deft_plugin.labels import label_index
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_KEY = np.dtype([("high", "<u8"), ("low", "<u8"), ("label", "<i8")])
+_ROWS_TO_COMPARE = 32
+
+
+class RowKeys:
+    """Keys of the judged rows. Rows with the same pixels (or id) and the same label have one key.
+
+    It holds arrays and strings alone, so that its pickle is the same in every process: Hugging Face `datasets` makes
+    the key of cached results from it.
+
+    Parameters
+    ----------
+    digests : np.ndarray of shape (N, 16), uint8
+        From `deft_plugin.images.image_digest` (all zeros where the image could not be read), or from `id_digest`.
+    labels : np.ndarray of shape (N,), int in [0, K)
+        The given labels.
+    class_names : sequence of str of length K
+    image_column, label_column : str, optional
+        Where to look in a data row. Without it: the only image; "label" or "labels".
+    id_column : str, optional
+        If `digests` are of its values.
+    """
+
+    def __init__(
+        self,
+        digests: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        *,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        id_column: str | None = None,
+    ) -> None:
+        self.class_names = tuple(map(str, class_names))
+        self.image_column, self.label_column, self.id_column = image_column, label_column, id_column
+        self._keys, key_of_row = np.unique(_make_keys(digests, labels), return_inverse=True)
+        self.key_of_row = key_of_row.astype("<i8")  # (N,)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "class_names": self.class_names,
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "id_column": self.id_column,
+            "keys": self._keys.tobytes(),
+            "key_of_row": self.key_of_row.tobytes(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.class_names = state["class_names"]
+        self.image_column, self.label_column = state["image_column"], state["label_column"]
+        self.id_column = state["id_column"]
+        self._keys = np.frombuffer(state["keys"], dtype=_KEY)
+        self.key_of_row = np.frombuffer(state["key_of_row"], dtype="<i8")
+
+    def find_arguments(self, *arguments: Any) -> tuple[np.ndarray, bool]:
+        """Find the keys of what a Hugging Face data set hands to a function.
+
+        Parameters
+        ----------
+        *arguments
+            A row or a batch, as a mapping of columns; or with ``input_columns`` the image (or id) and the label,
+            or those of a batch. An index behind it is not looked at.
+
+        Returns
+        -------
+        positions : np.ndarray of shape (B,), int
+        is_batch : bool
+
+        Raises
+        ------
+        InputError
+            If a row was never judged, or its image or label is not found.
+        """
+        first = arguments[0]
+        is_row = isinstance(first, Mapping) and not is_image(first)
+        value, label = self._find_columns(first) if is_row or len(arguments) == 1 else arguments[:2]
+        is_batch = np.ndim(label) > 0
+        return self.find(value if is_batch else [value], label if is_batch else [label]), is_batch
+
+    def find(self, values: Sequence[object], labels: Sequence[int | str]) -> np.ndarray:
+        """Find the keys of images (or ids) (B,) with their labels (B,).
+
+        Raises
+        ------
+        InputError
+            If one was never judged.
+        """
+        indices = [label_index(label, self.class_names) for label in labels]
+        digests = self._digest(values)
+        found = self._positions(_make_keys(digests, indices))
+        if (found < 0).any():
+            unknown = int(np.flatnonzero(found < 0)[0])
+            raise self._never_judged(digests[unknown], indices[unknown])
+        return found
+
+    def check_same_order(self, dataset: Dataset) -> None:
+        """Refuse any data set but the one that was judged, in the same order.
+
+        All labels must be the judged ones, and so must 32 evenly spaced images (or ids).
+
+        Raises
+        ------
+        InputError
+        """
+        if len(dataset) != len(self.key_of_row):
+            raise _not_the_judged(f"it has {len(dataset)} rows instead of {len(self.key_of_row)}")
+        labels = self._read_labels(dataset)
+        different = np.flatnonzero(self._keys["label"][self.key_of_row] != labels)
+        if len(different):
+            raise _not_the_judged(f"row {different[0]} has another label")
+        rows = np.unique(np.linspace(0, len(labels) - 1, _ROWS_TO_COMPARE, dtype=int))
+        found = self._positions(_make_keys(self._digest_stored(dataset, rows), labels[rows]))
+        different = rows[found != self.key_of_row[rows]]
+        if len(different):
+            raise _not_the_judged(f"row {different[0]} has another {'id' if self.id_column else 'image'}")
+
+    def _digest(self, values: Sequence[object]) -> np.ndarray:
+        """Digest images, or ids (B,) into (B, 16)."""
+        if self.id_column is not None:
+            return join_digests(map(id_digest, values))
+        return join_digests(_digest_or_blank(functools.partial(read_image, image)) for image in values)
+
+    def _read_labels(self, dataset: Dataset) -> np.ndarray:
+        """Read class indices (N,)."""
+        column = self.label_column
+        if column is None or column not in dataset.features:
+            column = find_label_column(dataset)
+        values = read_column(dataset, column)
+        indices = {value: label_index(value, self.class_names) for value in set(values)}
+        return np.array([indices[value] for value in values])
+
+    def _digest_stored(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+        """Digest the images or ids of some rows (B,) into (B, 16)."""
+        if self.id_column is not None:
+            return self._digest(read_column(dataset.select(rows), self.id_column))
+        column = self.image_column
+        if column is None or column not in dataset.features:
+            column = find_image_column(dataset)
+        images = StoredImages(dataset, column)
+        return join_digests(_digest_or_blank(functools.partial(images.load, row)) for row in rows.tolist())
+
+    def _find_columns(self, row: Any) -> tuple[Any, Any]:
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"Expected a data row as a mapping of column names to values, but got {type(row).__name__}. "
+                "Drop the format with dataset.with_format(None)."
+            )
+        columns = cast("Mapping[str, Any]", row)
+        label = self.label_column
+        if label is None or label not in columns:
+            label = _only("label", [name for name in columns if name in LABEL_NAMES], columns)
+        if self.id_column is not None:
+            if self.id_column not in columns:
+                _only(f"id, {self.id_column!r}", [], columns)
+            return columns[self.id_column], columns[label]
+        image = self.image_column
+        if image is None or image not in columns:
+            image = _only("image", [name for name in columns if _is_image_column(columns[name])], columns)
+        return columns[image], columns[label]
+
+    def _positions(self, keys: np.ndarray) -> np.ndarray:
+        """Find the positions of keys (B,), -1 where a key is unknown."""
+        positions = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[positions] == keys, positions, -1)
+
+    def _never_judged(self, digest: np.ndarray, label: int) -> InputError:
+        classes = np.arange(len(self.class_names))
+        judged = self._positions(_make_keys(np.tile(digest, (len(classes), 1)), classes)) >= 0
+        as_names = ", ".join(repr(self.class_names[index]) for index in classes[judged])
+        if as_names:
+            problem = f"was judged with label {as_names}"
+        elif self.id_column is not None:
+            problem = "was never judged"
+        else:
+            problem = "was never judged (images that were resized, augmented or encoded anew are not recognised)"
+        return InputError(
+            f"Expected rows that were judged, but the {'id' if self.id_column else 'image'} of a row with label "
+            f"{self.class_names[label]!r} {problem}. Filter the data set that was judged, or judge this one with "
+            "deft_plugin.detect."
+        )
+
+
+def id_digest(value: object) -> bytes:
+    """Digest an id, an int or a str, into 16 bytes.
+
+    Examples
+    --------
+    >>> id_digest(7) == id_digest(np.int32(7)) != id_digest("7")
+    True
+    """
+    plain: Any = value.item() if getattr(value, "ndim", None) == 0 else value  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(plain, bool) or not isinstance(plain, int | str):
+        raise InputError(f"Expected ids that are whole numbers or strings, but got {plain!r}.")
+    return hashlib.blake2b(repr(plain).encode(), digest_size=DIGEST_SIZE).digest()
+
+
+def join_digests(digests: Iterable[bytes]) -> np.ndarray:
+    """Make an array (B, 16) of digests."""
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_SIZE)
+
+
+def _make_keys(digests: np.ndarray, labels: Any) -> np.ndarray:
+    """Make keys (N,) from digests (N, 16) and class indices (N,)."""
+    halves = np.ascontiguousarray(digests, dtype=np.uint8).view("<u8")  # (N, 2)
+    keys = np.empty(len(halves), dtype=_KEY)
+    keys["high"], keys["low"], keys["label"] = halves[:, 0], halves[:, 1], labels
+    return keys
+
+
+def _digest_or_blank(load: Callable[[], Image.Image]) -> bytes:
+    try:
+        return image_digest(load())
+    except UnreadableImageError:
+        return UNREADABLE_DIGEST
+
+
+def _is_image_column(value: Any) -> bool:
+    is_batch = isinstance(value, list) or getattr(value, "ndim", 0) == 1
+    one = value[0] if is_batch and len(value) else value
+    return is_image(one) or getattr(one, "ndim", 0) >= 3  # with a numpy or torch format, images are arrays
+
+
+def _only(kind: str, found: list[str], columns: Mapping[str, Any]) -> str:
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        f"Expected one column that is the {kind}, but got {', '.join(found) or 'none'} among "
+        f"{', '.join(columns)}. Name them: dataset.filter(mask, input_columns=[image, label])."
+    )
+
+
+def _not_the_judged(difference: str) -> InputError:
+    return InputError(
+        f"Expected the data set that was judged, in the same order, but {difference}. "
+        "Use dataset.filter(mask), or dataset.map(columns), which recognise rows wherever they are."
+    )
