@@ -153,7 +153,13 @@ class Backbone(Protocol):
 
 
 class NoiseModel(Protocol):
-    """Puts wrong labels into a data set, so that the truth is known."""
+    """Puts wrong labels into a data set, so that the truth is known.
+
+    Notes
+    -----
+    A model with an attribute ``needs_pixels = True`` is also handed ``pixels``, all images at 32 x 32 as uint8
+    (N, 32, 32, 3). One with a method ``describe(num_classes)`` says in JSON values what it depends on.
+    """
 
     def __call__(self, labels: np.ndarray, *, num_classes: int, noise_ratio: float, seed: int) -> np.ndarray:
         """Give the noisy labels (N,) of the true `labels` (N,)."""

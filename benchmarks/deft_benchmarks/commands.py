@@ -21,7 +21,7 @@ def _shared_options(command: CommandT) -> CommandT:
     """Options of every comparison."""
     for option in reversed(
         (
-            click.option("--noise-mode", default="symmetric", show_default=True, help="See `deft plugins`."),
+            click.option("--noise-mode", default="sym", show_default=True, help="See `deft plugins`."),
             click.option("--noise-ratio", default=0.4, show_default=True, type=float, help="In [0, 1)."),
             click.option("--selectors", help="Names, separated by commas.  [default: all built-in ones]"),
             click.option("--model", default="bridge-lite0", show_default=True),
@@ -123,6 +123,30 @@ def features(
         click.echo(f"{key:<28} {value}")
     if json_file:
         write_json(json_file, speed)
+
+
+@bench.command("scoring")
+@click.option("--rows", default="100000,1000000", show_default=True, help="Look at memory after so many, with commas.")
+@click.option("--data", help="Hugging Face data to score as a stream, too: a registered data set or a path.")
+@click.option("--model", default="bridge-lite0", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1))
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for the figures.")
+@click.pass_obj
+def scoring(plugins: Plugins, rows: str, data: str | None, json_file: Path | None, **settings: Any) -> None:
+    """Score a stream by a trained detector: memory over many rows, and images a second."""
+    from deft_benchmarks.scoring_speed import measure_images, measure_memory
+    from deft_plugin.report import write_json
+
+    def show(count: int, megabytes: float, speed: float) -> None:
+        click.echo(f"{count:>10,} rows  {megabytes:8.1f} MB resident  {speed:8,.0f} rows/s")
+
+    memory = measure_memory([int(count) for count in rows.split(",")], report=show)
+    images = None if data is None else measure_images(_load(plugins, data), plugins=plugins, **settings)
+    for key, value in (images or {}).items():
+        click.echo(f"{key:<28} {value}")
+    if json_file:
+        write_json(json_file, {"memory": memory, "images": images})
 
 
 @bench.command("speed")

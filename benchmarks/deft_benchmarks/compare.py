@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_benchmarks.instance_noise import read_pixels
 from deft_benchmarks.metrics import batch_mean_metrics, detection_metrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
@@ -48,7 +49,7 @@ def compare(
     data_name: str,
     plugins: Plugins,
     selectors: Sequence[str] = DEFAULT_SELECTORS,
-    noise_mode: str = "symmetric",
+    noise_mode: str = "sym",
     noise_ratio: float = 0.4,
     noisy_labels: str | None = None,
     model: str = "bridge-lite0",
@@ -84,7 +85,8 @@ def compare(
         given, noise_mode = read_image_data(data, noisy_labels, truth.class_names).labels, noisy_labels
     else:
         noise = plugins.noise_models.load(noise_mode)
-        given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed)
+        extra = {"pixels": read_pixels(truth.images)} if getattr(noise, "needs_pixels", False) else {}
+        given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed, **extra)
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())
     settings = RunSettings(

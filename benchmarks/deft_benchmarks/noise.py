@@ -49,11 +49,34 @@ def symmetric(labels: npt.ArrayLike, *, num_classes: int, noise_ratio: float, se
     >>> symmetric([0, 1, 2, 3, 4, 5], num_classes=6, noise_ratio=0.5, seed=0).tolist()
     [0, 3, 5, 4, 4, 5]
     """
-    labels = _checked_labels(labels, num_classes=num_classes)
+    labels = check_labels_and_ratio(labels, num_classes=num_classes, noise_ratio=noise_ratio, seed=seed)
     rng, is_noisy = _draw_noisy(len(labels), noise_ratio=noise_ratio, seed=seed)
     # Drawn for every example, so that a label turns into the same one at every ratio.
     drawn = rng.integers(num_classes, size=len(labels))
     return np.where(is_noisy, drawn, labels)
+
+
+def symmetric_others(
+    labels: npt.ArrayLike, *, num_classes: int, noise_ratio: float, seed: int
+) -> npt.NDArray[np.int64]:
+    """Give each label, with probability `noise_ratio`, a class drawn uniformly over the K - 1 others.
+
+    Every noisy label is wrong: the actual ratio is the nominal one, up to chance. Parameters and errors are those of
+    `symmetric`; with one seed, the same examples are noisy.
+
+    References
+    ----------
+    Most papers after Han et al., "Co-teaching", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> symmetric_others([0, 1, 2, 3, 4, 5], num_classes=6, noise_ratio=0.5, seed=0).tolist()
+    [0, 4, 5, 4, 4, 5]
+    """
+    labels = check_labels_and_ratio(labels, num_classes=num_classes, noise_ratio=noise_ratio, seed=seed)
+    rng, is_noisy = _draw_noisy(len(labels), noise_ratio=noise_ratio, seed=seed)
+    drawn = rng.integers(num_classes - 1, size=len(labels))
+    return np.where(is_noisy, drawn + (drawn >= labels), labels)
 
 
 def asymmetric(labels: npt.ArrayLike, *, num_classes: int, noise_ratio: float, seed: int) -> npt.NDArray[np.int64]:
@@ -93,7 +116,7 @@ def asymmetric(labels: npt.ArrayLike, *, num_classes: int, noise_ratio: float, s
     >>> asymmetric([0, 1, 2, 3, 4, 5], num_classes=6, noise_ratio=0.5, seed=0).tolist()
     [0, 2, 3, 4, 4, 5]
     """
-    labels = _checked_labels(labels, num_classes=num_classes)
+    labels = check_labels_and_ratio(labels, num_classes=num_classes, noise_ratio=noise_ratio, seed=seed)
     _, is_noisy = _draw_noisy(len(labels), noise_ratio=noise_ratio, seed=seed)
     return np.where(is_noisy, (labels + 1) % num_classes, labels)
 
@@ -101,17 +124,26 @@ def asymmetric(labels: npt.ArrayLike, *, num_classes: int, noise_ratio: float, s
 def _draw_noisy(
     num_examples: int, *, noise_ratio: float, seed: int
 ) -> tuple[np.random.Generator, npt.NDArray[np.bool_]]:
+    rng = np.random.default_rng(seed)
+    return rng, rng.random(num_examples) < noise_ratio
+
+
+def check_labels_and_ratio(
+    labels: npt.ArrayLike, *, num_classes: int, noise_ratio: float, seed: int
+) -> npt.NDArray[np.int64]:
+    """Check what every noise model takes; gives the labels (N,) as a copy.
+
+    Raises
+    ------
+    InputError
+        If labels, number of classes, ratio or seed are not as in `symmetric`.
+    """
     if not 0 <= noise_ratio < 1:
         raise InputError(
             f"Expected noise_ratio in [0, 1), but got {noise_ratio!r}. Give a share, such as 0.4 for 40 %."
         )
     if seed < 0:
         raise InputError(f"Expected seed to be at least 0, but got {seed!r}. Give 0, say.")
-    rng = np.random.default_rng(seed)
-    return rng, rng.random(num_examples) < noise_ratio
-
-
-def _checked_labels(labels: npt.ArrayLike, *, num_classes: int) -> npt.NDArray[np.int64]:
     if num_classes < 2:
         raise InputError(f"Expected at least 2 classes, but got {num_classes!r}. Noise needs another class.")
     array = np.asarray(labels)

@@ -19,6 +19,24 @@ def _load_symmetric() -> NoiseModel:
     return symmetric
 
 
+def _load_symmetric_others() -> NoiseModel:
+    from deft_benchmarks.noise import symmetric_others
+
+    return symmetric_others
+
+
+def _load_instance_dependent() -> NoiseModel:
+    from deft_benchmarks.instance_noise import InstanceDependent
+
+    return InstanceDependent()
+
+
+def _load_instance_dependent_shared() -> NoiseModel:
+    from deft_benchmarks.instance_noise import InstanceDependent
+
+    return InstanceDependent(shares_matrix=True)
+
+
 def _load_asymmetric() -> NoiseModel:
     from deft_benchmarks.noise import asymmetric
 
@@ -34,8 +52,11 @@ def _load_clothing_demo() -> Any:
 @hookimpl
 def register_noise_models(register: Register[NoiseModelLoader]) -> None:
     """Register the built-in noise models."""
-    register("symmetric", _load_symmetric, summary="redrawn uniformly over all classes, the true one included")
-    register("asymmetric", _load_asymmetric, summary="each class turns into the next one")
+    register("sym", _load_symmetric, summary="redrawn uniformly over all classes, the true one included")
+    register("sym_others", _load_symmetric_others, summary="redrawn uniformly over the other classes")
+    register("asym", _load_asymmetric, summary="each class turns into the next one (pair flip)")
+    register("idn", _load_instance_dependent, summary="depends on the image (Xia et al. 2020), raw pixels")
+    register("idn_shared", _load_instance_dependent_shared, summary="the same with one matrix for all classes")
 
 
 @hookimpl

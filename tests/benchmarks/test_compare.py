@@ -117,7 +117,7 @@ def test_json_has_the_keys_of_the_issue(comparison):
     asked = {"data", "num_examples", "num_classes", "noise_mode", "noise_ratio", "model", "seed", "seconds"}
     assert set(found) == {*asked, "selectors", "actual_noise_ratio", "feature_seconds"}
     assert (found["data"], found["num_examples"], found["num_classes"]) == ("colours", 150, 3)
-    assert (found["noise_mode"], found["noise_ratio"], found["model"], found["seed"]) == ("symmetric", 0.3, "fake", 1)
+    assert (found["noise_mode"], found["noise_ratio"], found["model"], found["seed"]) == ("sym", 0.3, "fake", 1)
     assert [selector["name"] for selector in found["selectors"]] == list(DEFAULT_SELECTORS)
     for selector in found["selectors"]:
         extra = {"note", "noise_ratio_used", "noise_ratio_source", *BATCH_MEANS}
@@ -162,7 +162,7 @@ def test_a_folder_and_pairs_can_be_compared(run, clean, tmp_path):
     for row, (image, label) in enumerate(pairs):
         os.makedirs(tmp_path / clean.names[label], exist_ok=True)
         image.save(tmp_path / clean.names[label] / f"{row}.png")
-    result = run(tmp_path, selectors=("label_match",), noise_mode="asymmetric").result
+    result = run(tmp_path, selectors=("label_match",), noise_mode="asym").result
     assert result.selectors[0].metrics.clean_f1 > 0.98
     assert result.actual_noise_ratio > 0.2
 
@@ -180,7 +180,7 @@ def test_a_noise_model_of_a_plugin(run, clean, install, make_plugin):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"noise_mode": "symetric"}, "Unknown noise model 'symetric'. Did you mean 'symmetric'"),
+        ({"noise_mode": "smy"}, "Unknown noise model 'smy'. Did you mean 'sym'"),
         ({"selectors": ("deft", "gm")}, "Unknown selector 'gm'. Did you mean 'gmm'"),
     ],
 )

@@ -18,7 +18,10 @@ import pytest
 
 import deft_plugin
 
-HEAVY = ("torch", "open_clip", "transformers", "timm", "datasets", "sklearn", "pandas", "cleanlab", "peft", "scipy")
+HEAVY = (
+    *("torch", "open_clip", "transformers", "timm", "datasets", "sklearn", "pandas", "cleanlab", "peft", "scipy"),
+    "jinja2",
+)
 PACKAGES = (deft_plugin, deft_adapters, deft_benchmarks)
 MODULES = sorted(
     module.name for package in PACKAGES for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
@@ -44,8 +47,9 @@ def imported(code, *arguments):
     ("arguments", "words"),
     [
         (["--help"], ["detect", "plugins", "demo", "bench"]),
-        (["plugins"], ["small_loss", "bridge-lite0", "clothing_demo", "symmetric"]),
+        (["plugins"], ["small_loss", "bridge-lite0", "clothing_demo", "sym"]),
         (["detect", "--help"], ["--output"]),
+        (["report", "--help"], ["--output"]),
         (["demo", "--help"], ["--noise-ratio"]),
     ],
     ids=" ".join,

@@ -37,7 +37,7 @@ def test_built_in_plugins_come_through_the_entry_points():
         "bridge-lite0": "core",
         "open_clip": "core",
     }.items()
-    assert {"symmetric", "asymmetric"} <= set(names(plugins.noise_models))
+    assert {"sym", "sym_others", "asym", "idn", "idn_shared"} <= set(names(plugins.noise_models))
     assert "clothing_demo" in names(plugins.datasets)
     assert plugins.failures == []
 
