@@ -49,6 +49,8 @@ class Deft:
     """
 
     needs_images = True
+    consumes = ("images", "features", "texts")
+    is_told_noise_ratio = False
 
     def __init__(self, *, frozen: FrozenSettings | None = None, finetune: FinetuneSettings | None = None) -> None:
         self.frozen = frozen or FrozenSettings()

@@ -188,6 +188,36 @@ def prepare_run(
     )
 
 
+def relabel(prepared: PreparedRun, labels: np.ndarray, settings: RunSettings) -> PreparedRun:
+    """Set up a run over the same images with other labels; what does not depend on labels is computed once.
+
+    Parameters
+    ----------
+    prepared : PreparedRun
+        Over images that can all be read.
+    labels : np.ndarray of shape (N,), int64 in [0, K)
+    settings : RunSettings
+        Seed, noise ratio and training may differ from those of `prepared`.
+
+    Raises
+    ------
+    InputError
+        If `labels` are not of the same classes.
+    """
+    if not np.array_equal(np.unique(labels), prepared.classes) or not prepared.is_readable.all():
+        raise InputError(
+            f"Expected labels of all {len(prepared.classes)} classes, and images that can all be read, to share what "
+            f"was computed, but got labels of {len(np.unique(labels))} classes. Prepare a run of its own."
+        )
+    run = prepared.run.with_labels(
+        np.searchsorted(prepared.classes, labels),
+        seed=settings.seed,
+        noise_ratio=settings.noise_ratio,
+        training=settings.training,
+    )
+    return replace(prepared, run=run, given_labels=labels, settings=replace(settings, device=run.device))
+
+
 def _prepare_pred_probs(
     data: Any, labels: Any, class_names: Sequence[str] | None, pred_probs: Any, settings: RunSettings
 ) -> PreparedRun:

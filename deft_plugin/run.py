@@ -7,26 +7,44 @@ one pass over the images and one training run, not eight.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from deft_plugin.errors import InputError
 from deft_plugin.folds import deal_folds
-from deft_plugin.types import Backbone, EpochEnd
+from deft_plugin.types import Backbone, EpochEnd, Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from deft_plugin.image_sources import ImageSource
-    from deft_plugin.probe import LinearProbe
+    from deft_plugin.neighbours import Neighbours
+    from deft_plugin.probe import History, LinearProbe
     from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.workers import Workers
 
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
 ZERO_SHOT_TEMPLATE = "a photo of a {}."
+NUM_NEIGHBOURS = 30
+
+
+ValueT = TypeVar("ValueT")
+
+
+class _OfImages(Generic[ValueT]):
+    """A property that is computed once for all runs over the same images, whatever their labels."""
+
+    def __init__(self, compute: Callable[[Run], ValueT]) -> None:
+        self._compute, self.__doc__ = compute, compute.__doc__
+
+    def __get__(self, run: Run, owner: type[Run]) -> ValueT:
+        name = self._compute.__name__
+        if name not in run.of_images:
+            run.of_images[name] = self._compute(run)
+        return run.of_images[name]
 
 
 def _no_listener(event: EpochEnd) -> None:
@@ -70,6 +88,8 @@ class Run:
         Where they keep checkpoints.
     workers : Workers
         Processes that share the run.
+    of_images : dict
+        What does not depend on labels, once it is computed; the same object in runs made by `with_labels`.
     """
 
     labels: np.ndarray
@@ -89,13 +109,20 @@ class Run:
     images: ImageSource | None = None
     checkpoint_dir: Path | None = None
     workers: Workers | None = None
+    of_images: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def with_labels(
+        self, labels: np.ndarray, *, seed: int, noise_ratio: float | None, training: FinetuneSettings | None
+    ) -> Run:
+        """Make a run over the same images with other labels (N,); they share what does not depend on labels."""
+        return replace(self, labels=labels, seed=seed, noise_ratio=noise_ratio, training=training)
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
 
-    @cached_property
+    @_OfImages
     def image_features(self) -> np.ndarray:
         """Image features (N, D), float16, L2-normalised; centred on the data if the backbone has no cone."""
         from deft_plugin.features import centre_features
@@ -103,14 +130,49 @@ class Run:
         backbone, features = self.require_images()
         return features if backbone.has_cone else centre_features(features)
 
+    @_OfImages
+    def centred_features(self) -> np.ndarray:
+        """Image features (N, D), float16, centred on the data and L2-normalised, whatever the backbone."""
+        from deft_plugin.features import centre_features
+
+        backbone, features = self.require_images()
+        return centre_features(features) if backbone.has_cone else self.image_features
+
+    @_OfImages
+    def neighbours(self) -> Neighbours:
+        """Nearest others of each image by `image_features`: 30, or all if there are fewer."""
+        from deft_plugin.neighbours import nearest_neighbours
+
+        return nearest_neighbours(self.image_features, NUM_NEIGHBOURS, device=self.device)
+
+    @_OfImages
+    def image_groups(self) -> np.ndarray:
+        """Numbers (N,), int64, that identical images share; without digests all are taken as different."""
+        if self.digests is None:
+            return np.arange(len(self.labels))
+        return np.unique(self.digests, axis=0, return_inverse=True)[1].reshape(-1)
+
     @cached_property
+    def first_twins(self) -> np.ndarray:
+        """The first row with the same image and the same label: (N,), int64."""
+        keys = self.image_groups * self.num_classes + self.labels
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        return first[inverse.reshape(-1)]
+
+    @_OfImages
+    def class_text_features(self) -> np.ndarray:
+        """Text features (K, D), float32, L2-normalised, of the prompts "a photo of a {}."."""
+        backbone, _ = self.require_images()
+        names = [name.replace("_", " ") for name in self.class_names]
+        return backbone.encode_texts([ZERO_SHOT_TEMPLATE.format(name) for name in names]).float().cpu().numpy()
+
+    @_OfImages
     def zero_shot_logits(self) -> np.ndarray:
         """Logits (N, K), float32, of the prompts "a photo of a {}."."""
         import torch
 
         backbone, _ = self.require_images()
-        names = [name.replace("_", " ") for name in self.class_names]
-        text = backbone.encode_texts([ZERO_SHOT_TEMPLATE.format(name) for name in names]).float().cpu()
+        text = torch.from_numpy(self.class_text_features)
         pieces = np.array_split(self.image_features, -(-len(self.labels) // 4096))
         logits = [backbone.logit_scale * torch.from_numpy(piece).float() @ text.T for piece in pieces]
         return torch.cat(logits).numpy()
@@ -118,9 +180,7 @@ class Run:
     @cached_property
     def folds(self) -> np.ndarray:
         """Which fold judges an example: (N,), int64 in [0, n_folds); identical images share one."""
-        groups = np.arange(len(self.labels))
-        if self.digests is not None:
-            groups = np.unique(self.digests, axis=0, return_inverse=True)[1].reshape(-1)
+        groups = self.image_groups
         if groups.max() == 0:
             raise InputError(
                 f"Expected two different images or more, to judge one by others, but all {len(groups)} are the same."
@@ -136,7 +196,7 @@ class Run:
         pred_probs = np.empty((len(self.labels), self.num_classes))
         for fold in range(self.n_folds):
             held_out = self.folds == fold
-            probe = self._make_probe(seed=self.seed + fold)
+            probe = self.new_probe(seed=self.seed + fold)
             probe.fit(features[~held_out], self.labels[~held_out])
             pred_probs[held_out] = probe.predict_proba(features[held_out])
         return pred_probs
@@ -144,12 +204,49 @@ class Run:
     @cached_property
     def training_losses(self) -> np.ndarray:
         """Cross-entropy (epochs, N) of each example while a linear classifier is trained on the given labels."""
-        return self._training[0]
+        return self._training[0].losses
+
+    @cached_property
+    def training_margins(self) -> np.ndarray:
+        """Logit of the given label minus the largest other logit, (epochs, N), of the same classifier."""
+        return self._training[0].margins
+
+    @cached_property
+    def training_pred_probs(self) -> np.ndarray:
+        """Class probabilities (N, K) of the same classifier after its last epoch: in sample."""
+        return self._training[1].predict_proba(self.image_features)
 
     @cached_property
     def training_predictions(self) -> np.ndarray:
-        """Labels (N,) that the classifier of `training_losses` gives after its last epoch."""
-        return self._training[1]
+        """Labels (N,) that the same classifier gives after its last epoch."""
+        return self.training_pred_probs.argmax(1)
+
+    def new_probe(self, *, seed: int, num_classes: int | None = None) -> LinearProbe:
+        """Make the linear classifier that all selectors use, untrained; for K classes if not told otherwise."""
+        from deft_plugin.probe import LinearProbe, ProbeSettings
+
+        classes = self.num_classes if num_classes is None else num_classes
+        return LinearProbe(classes, self.image_features.shape[1], settings=ProbeSettings(), seed=seed)
+
+    def generator(self, name: str) -> np.random.Generator:
+        """Make random numbers of the run's seed, another stream for each name.
+
+        Noise may have been put in with the same seed: numbers drawn in the same way would know where.
+        """
+        return np.random.default_rng([self.seed, *name.encode()])
+
+    def share_verdicts(self, selection: Selection) -> Selection:
+        """Give rows with the same image and the same label the verdict of the first of them.
+
+        For selectors that count examples, or break ties: they may tell rows apart that are the same.
+        """
+        first = self.first_twins
+        return replace(
+            selection,
+            is_clean=selection.is_clean[first],
+            label_quality=selection.label_quality[first],
+            predicted_labels=selection.predicted_labels[first],
+        )
 
     def require_images(self) -> tuple[Backbone, np.ndarray]:
         """Backbone and raw features (N, D).
@@ -167,12 +264,6 @@ class Run:
         return self.backbone, self.raw_features
 
     @cached_property
-    def _training(self) -> tuple[np.ndarray, np.ndarray]:
-        probe = self._make_probe(seed=self.seed)
-        losses = probe.fit(self.image_features, self.labels, keep_losses=True)
-        return losses, probe.predict_proba(self.image_features).argmax(1)
-
-    def _make_probe(self, *, seed: int) -> LinearProbe:
-        from deft_plugin.probe import LinearProbe, ProbeSettings
-
-        return LinearProbe(self.num_classes, self.image_features.shape[1], settings=ProbeSettings(), seed=seed)
+    def _training(self) -> tuple[History, LinearProbe]:
+        probe = self.new_probe(seed=self.seed)
+        return probe.fit(self.image_features, self.labels, keep_history=True), probe

@@ -66,6 +66,8 @@ class FinetuneSettings:
 def read_recipe(file: Path) -> FinetuneSettings:
     """Read settings from a JSON file; what it does not name keeps its default. Keys with "_" in front are notes.
 
+    A recipe of a data set, with keys "data" and "training", has them under "training".
+
     Raises
     ------
     InputError
@@ -76,7 +78,8 @@ def read_recipe(file: Path) -> FinetuneSettings:
     The paper's settings for its seven data sets are in ``benchmarks/recipes``.
     """
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        settings = content.get("training", {}) if "data" in content else content
         items = {key: value for key, value in settings.items() if not key.startswith("_")}
     except (ValueError, AttributeError) as error:
         raise InputError(f"Expected {file} to be a JSON object of training settings, but: {error}.") from error

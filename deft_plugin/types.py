@@ -48,6 +48,14 @@ class Selector(Protocol):
     Notes
     -----
     A selector with an attribute ``learns = False`` is handed runs of a single class, too.
+
+    Two more attributes are optional, and say for comparisons what a selector goes by; if one is missing, that is
+    unknown:
+
+    - ``consumes: tuple[str, ...]``, what it reads of a run besides the labels, out of "images", "features", "texts"
+      (prompts of the class names), "zero_shot_logits", "neighbours", "training_losses", "training_pred_probs",
+      "pred_probs" (out of sample);
+    - ``is_told_noise_ratio: bool``, True if its verdicts depend on ``run.noise_ratio``, where a run has one.
     """
 
     needs_images: bool

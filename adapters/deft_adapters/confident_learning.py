@@ -16,6 +16,8 @@ class ConfidentLearning:
     """
 
     needs_images = False
+    consumes = ("pred_probs",)
+    is_told_noise_ratio = False
 
     def select(self, run: Run) -> Selection:
         """Ask cleanlab."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
-import numpy as np
-
+from deft_adapters.mixtures import smaller_component_of_losses
 from deft_adapters.training_loss import example_losses
 from deft_plugin import Run, Selection
 
@@ -21,18 +18,10 @@ class Gmm:
     """
 
     needs_images = True
+    consumes = ("training_losses",)
+    is_told_noise_ratio = False
 
     def select(self, run: Run) -> Selection:
         """Fit the mixture to the training losses."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-
-        losses = example_losses(run)
-        spread = max(float(np.ptp(losses)), 1e-12)
-        normalised = ((losses - losses.min()) / spread).reshape(-1, 1)
-        mixture = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=run.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # 10 steps are few on purpose; losses may be equal
-            mixture.fit(normalised)
-        p_clean = mixture.predict_proba(normalised)[:, np.argmin(np.asarray(mixture.means_))]
+        p_clean = smaller_component_of_losses(example_losses(run), seed=run.seed)
         return Selection(is_clean=p_clean > 0.5, label_quality=p_clean, predicted_labels=run.training_predictions)

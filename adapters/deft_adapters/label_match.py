@@ -19,6 +19,8 @@ class LabelMatch:
     """
 
     needs_images = True
+    consumes = ("zero_shot_logits",)
+    is_told_noise_ratio = False
 
     def select(self, run: Run) -> Selection:
         """Compare zero-shot predictions with the given labels."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from typing import TYPE_CHECKING
 
 from deft_plugin import hookimpl
@@ -12,38 +14,26 @@ if TYPE_CHECKING:
     from deft_plugin.types import SelectorLoader
 
 
-def _load_label_match() -> Selector:
-    from deft_adapters.label_match import LabelMatch
-
-    return LabelMatch()
-
-
-def _load_small_loss() -> Selector:
-    from deft_adapters.small_loss import SmallLoss
-
-    return SmallLoss()
-
-
-def _load_gmm() -> Selector:
-    from deft_adapters.gmm import Gmm
-
-    return Gmm()
-
-
-def _load_confident_learning() -> Selector:
-    from deft_adapters.confident_learning import ConfidentLearning
-
-    return ConfidentLearning()
+def _load(module: str, name: str) -> Selector:
+    return getattr(importlib.import_module(f"deft_adapters.{module}"), name)()
 
 
 @hookimpl
 def register_selectors(register: Register[SelectorLoader]) -> None:
-    """Register the comparison selectors."""
-    register("label_match", _load_label_match, summary="zero-shot prediction equals the label")
-    register("small_loss", _load_small_loss, summary="smallest training losses, as many as the noise ratio leaves")
-    register("gmm", _load_gmm, summary="two-component Gaussian mixture over training losses (DivideMix)")
-    register(
-        "confident_learning",
-        _load_confident_learning,
-        summary="cleanlab's find_label_issues on out-of-sample pred_probs",
-    )
+    """Register the comparison selectors; each is a class in the module of its name."""
+    for name, (selector, summary) in {
+        "label_match": ("LabelMatch", "zero-shot prediction equals the label"),
+        "small_loss": ("SmallLoss", "smallest training losses, as many as the noise ratio leaves"),
+        "small_loss_batch": ("SmallLossBatch", "smallest losses of each mini-batch, as published (Co-teaching)"),
+        "gmm": ("Gmm", "two-component Gaussian mixture over training losses (DivideMix)"),
+        "confident_learning": ("ConfidentLearning", "cleanlab's find_label_issues on out-of-sample pred_probs"),
+        "aum": ("Aum", "area under the margin, against samples with an extra class (Pleiss et al.)"),
+        "knn_vote": ("KnnVote", "vote of the ten nearest images (SimiFeat)"),
+        "clipcleaner": ("ClipCleaner", "zero-shot and trained classifier, loss and consistency (CLIPCleaner)"),
+        "lemon": ("Lemon", "distances to the text and to neighbours among images and texts (LEMoN)"),
+        "jsd_uniform": ("JsdUniform", "smallest divergence of prediction and label, equally by class (UNICON)"),
+        "prototype_gmm": ("PrototypeGmm", "distance to the class's prototype, a mixture in each class (RoLT)"),
+        "matched_high_confidence": ("MatchedHighConfidence", "small loss by class, or a confident match (ProMix)"),
+        "longremix": ("LongReMix", "clean for five epochs, or after a second training on those (LongReMix)"),
+    }.items():
+        register(name, functools.partial(_load, name, selector), summary=summary)

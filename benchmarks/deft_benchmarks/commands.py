@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from deft_benchmarks.matrix_commands import list_cells, report, run, table
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,32 +68,8 @@ def bench() -> None:
     """Measure: selectors on your data, or the speed of the feature pass and of a training step."""
 
 
-@bench.command("run")
-@click.argument("data")
-@click.option("--noisy-labels", help="Column with noisy labels from real life, instead of --noise-mode.")
-@click.option("--drop-false", help="Leave out rows in which this column is false.")
-@_shared_options
-@click.pass_obj
-def run(
-    plugins: Plugins,
-    data: str,
-    noisy_labels: str | None,
-    drop_false: str | None,
-    output: Path | None,
-    json_file: Path | None,
-    **settings: Any,
-) -> None:
-    """Compare selectors on DATA, whose labels are taken as the truth.
-
-    DATA is a registered data set, or a path as for `deft detect`.
-    """
-    loaded = _load(plugins, data)
-    if drop_false:
-        import numpy as np
-
-        loaded = loaded.select(np.flatnonzero(np.asarray(loaded[drop_false])))
-    comparison = _compare(loaded, "/".join(Path(data).parts[-2:]), plugins, noisy_labels=noisy_labels, **settings)
-    _finish(comparison, output, json_file)
+for command in (run, list_cells, table, report):
+    bench.add_command(command)
 
 
 @bench.command("features")
@@ -147,6 +124,41 @@ def scoring(plugins: Plugins, rows: str, data: str | None, json_file: Path | Non
         click.echo(f"{key:<28} {value}")
     if json_file:
         write_json(json_file, {"memory": memory, "images": images})
+
+
+@bench.command("sharing")
+@click.argument("recipe")
+@click.option("--data", "data_root", type=click.Path(exists=True, path_type=Path), help="Folder of the recipe's files.")
+@click.option("--selectors", help="Names, separated by commas.  [default: all that are registered]")
+@click.option("--noise-ratio", default=0.4, show_default=True, type=float)
+@click.option("--model", default="bridge-lite0", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for the figures.")
+@click.pass_obj
+def sharing(
+    plugins: Plugins,
+    recipe: str,
+    data_root: Path | None,
+    selectors: str | None,
+    json_file: Path | None,
+    **settings: Any,
+) -> None:
+    """Time all selectors in one run against each in a run of its own; features are cached before."""
+    from deft_benchmarks.recipes import find_recipe, load_data
+    from deft_benchmarks.sharing import measure_sharing
+    from deft_plugin.report import write_json
+
+    names = selectors.split(",") if selectors else [entry.name for entry in plugins.selectors]
+    truth = load_data(find_recipe(recipe, plugins), plugins, data_root)
+
+    def show(name: str, seconds: float) -> None:
+        click.echo(f"{name:<24} {seconds:8.1f} s")
+
+    found = measure_sharing(truth, plugins=plugins, selectors=names, report=show, **settings)
+    click.echo(f"{'sum of each alone':<24} {found['sum_of_alone']:8.1f} s; together {100 * found['ratio']:.0f} % of it")
+    if json_file:
+        write_json(json_file, found)
 
 
 @bench.command("speed")

@@ -51,7 +51,6 @@ def compare(
     selectors: Sequence[str] = DEFAULT_SELECTORS,
     noise_mode: str = "sym",
     noise_ratio: float = 0.4,
-    noisy_labels: str | None = None,
     model: str = "bridge-lite0",
     tuning: str = "auto",
     training: FinetuneSettings | None = None,
@@ -69,8 +68,6 @@ def compare(
         Its labels are taken as the truth.
     noise_mode, noise_ratio : str, float
         A registered noise model, and its nominal ratio in [0, 1).
-    noisy_labels : str, optional
-        Column of a Hugging Face data set with noisy labels from real life, instead of `noise_mode`.
 
     Notes
     -----
@@ -81,12 +78,9 @@ def compare(
     started = time.perf_counter()
     chosen = [(name, plugins.selectors.load(name)) for name in selectors]
     truth = read_image_data(data)
-    if noisy_labels is not None:
-        given, noise_mode = read_image_data(data, noisy_labels, truth.class_names).labels, noisy_labels
-    else:
-        noise = plugins.noise_models.load(noise_mode)
-        extra = {"pixels": read_pixels(truth.images)} if getattr(noise, "needs_pixels", False) else {}
-        given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed, **extra)
+    noise = plugins.noise_models.load(noise_mode)
+    extra = {"pixels": read_pixels(truth.images)} if getattr(noise, "needs_pixels", False) else {}
+    given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed, **extra)
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())
     settings = RunSettings(
@@ -100,7 +94,7 @@ def compare(
         noise_ratio_source="oracle",
     )
     prepared = prepare_run(
-        replace(truth, labels=given, label_column=noisy_labels),
+        replace(truth, labels=given, label_column=None),
         settings=settings,
         plugins=plugins,
         feature_progress=feature_progress,
@@ -112,7 +106,7 @@ def compare(
         num_examples=len(given),
         num_classes=len(truth.class_names),
         noise_mode=noise_mode,
-        noise_ratio=actual if noisy_labels else noise_ratio,
+        noise_ratio=noise_ratio,
         actual_noise_ratio=actual,
         model=model,
         seed=seed,

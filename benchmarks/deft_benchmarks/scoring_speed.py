@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deft_benchmarks.feature_speed import bare_images_per_second
+from deft_benchmarks.memory import held_bytes
 from deft_plugin.data import read_image_data
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def measure_memory(counts: Sequence[int], *, report: Callable[[int, float, float
     for row, _ in enumerate(scored, start=1):
         if row in counts:
             speed = row / (time.perf_counter() - started)
-            found.append({"rows": row, "resident_mb": _resident_mb(), "rows_per_second": round(speed)})
+            found.append(
+                {"rows": row, "resident_mb": round(held_bytes("cpu") / 2**20, 1), "rows_per_second": round(speed)}
+            )
             report(row, found[-1]["resident_mb"], speed)
     return found
 
@@ -112,8 +114,3 @@ def _random_detector() -> Detector:
         sharpening=1.0,
         is_real_noise=False,
     )
-
-
-def _resident_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmRSS:"))

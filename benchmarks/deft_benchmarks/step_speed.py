@@ -8,13 +8,13 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from deft_benchmarks.memory import held_bytes
 from deft_benchmarks.reference_step import reference_step
 from deft_plugin.backbones.open_clip import OpenClipBackbone
 from deft_plugin.precision import Precision, precision
@@ -165,9 +165,9 @@ def _cost(run: Callable[[], None], device: str, repeats: int) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter:
         run()
     _give_back()
-    before = _held(device, reset=True)
+    before = held_bytes(device, reset=True)
     run()
-    peak = _held(device, peak=True) - before
+    peak = held_bytes(device, peak=True) - before
     return {"seconds": _seconds(run, repeats), "peak_bytes": peak, "flops": counter.get_total_flops()}
 
 
@@ -188,16 +188,3 @@ def _give_back() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _held(device: str, *, peak: bool = False, reset: bool = False) -> int:
-    """Bytes held now or at most since the last reset, by this process or on the GPU."""
-    if torch.device(device).type == "cuda":
-        if reset:
-            torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    key = "VmHWM:" if peak else "VmRSS:"
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))

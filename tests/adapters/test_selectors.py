@@ -119,6 +119,19 @@ class TestSmallLoss:
         run = make_run(training_losses=np.ones((EPOCHS, N)), settings={"noise_ratio": 0.25})
         assert SmallLoss().select(run).is_clean.sum() == 150
 
+    def test_identical_rows_at_the_threshold_are_not_split(self, make_run):
+        """Ten rows of one image with one label, of which the noise ratio leaves five: the first one decides."""
+        losses = np.tile(np.arange(N) / N, (EPOCHS, 1))
+        losses[:, 90:100] = losses[0, 95]
+        digests = np.zeros((N, 16), np.uint8)
+        digests[:, 0] = np.arange(N)
+        digests[90:100, 0] = 90
+        run = make_run(training_losses=losses, settings={"noise_ratio": 0.525, "digests": digests})
+        run.labels[90:100] = 1
+        assert SmallLoss().select(run).is_clean.tolist() == [True] * 100 + [False] * 100
+        run.labels[90] = 2
+        assert SmallLoss().select(run).is_clean.sum() == 100
+
 
 class TestGmm:
     def test_against_scikit_learn(self, make_run):

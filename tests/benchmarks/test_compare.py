@@ -126,27 +126,6 @@ def test_json_has_the_keys_of_the_issue(comparison):
     assert found["seconds"] >= sum(selector["seconds"] for selector in found["selectors"])
 
 
-def test_noisy_labels_of_a_column(run, clean):
-    noisy = clean.truth.copy()
-    noisy[::10] = (noisy[::10] + 1) % 3
-    data = hf(clean, human=noisy)
-    comparison = run(data, noisy_labels="human", selectors=("label_match", "small_loss"))
-    np.testing.assert_array_equal(comparison.detections["label_match"].given_labels, noisy)
-    result = comparison.result
-    assert result.noise_mode == "human"
-    assert result.noise_ratio == result.actual_noise_ratio == pytest.approx(0.1)
-    assert comparison.detections["small_loss"].is_label_issue.sum() == 15
-    assert comparison.detections["label_match"].label_column == "human"
-    # The mask reads the noisy column, whose labels were judged.
-    kept = data.filter(comparison.detections["label_match"].clean_mask)
-    assert len(kept) == (~comparison.detections["label_match"].is_label_issue).sum()
-
-
-def test_noisy_labels_of_a_column_that_is_not_there(run, clean):
-    with pytest.raises(InputError, match=r"'humans'.*'human'"):
-        run(hf(clean, human=clean.truth), noisy_labels="humans")
-
-
 def test_no_noise(run, clean):
     comparison = run(hf(clean), noise_ratio=0.0, selectors=("label_match", "small_loss"))
     assert comparison.result.actual_noise_ratio == 0

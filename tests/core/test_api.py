@@ -99,12 +99,9 @@ class TestMask:
         assert (runs[0].label_quality != runs[2].label_quality).any()
         assert [run.settings["seed"] for run in runs] == [3, 3, 4]
 
-    @pytest.mark.parametrize("method", ["deft", "gmm", "confident_learning"])
+    @pytest.mark.parametrize("method", ["deft", "small_loss", "gmm", "confident_learning"])
     def test_duplicates_share_a_verdict(self, colours, method):
-        """A third of all rows three times, far apart, with one label; and once more with another.
-
-        Not so with small_loss, which keeps a fixed number, and may have to split duplicates.
-        """
+        """A third of all rows three times, far apart, with one label; and once more with another."""
         rows = np.tile(np.arange(40), 3)
         images = [colours.images[row] for row in rows] + [colours.images[0]]
         labels = [*colours.labels[rows], (colours.labels[0] + 1) % 3]

@@ -20,7 +20,7 @@ import deft_plugin
 
 HEAVY = (
     *("torch", "open_clip", "transformers", "timm", "datasets", "sklearn", "pandas", "cleanlab", "peft", "scipy"),
-    "jinja2",
+    *("jinja2", "matplotlib"),
 )
 PACKAGES = (deft_plugin, deft_adapters, deft_benchmarks)
 MODULES = sorted(

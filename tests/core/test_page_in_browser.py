@@ -5,8 +5,6 @@ are hostile, dark scheme and a narrow window.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 
 import numpy as np
 import pytest
@@ -15,12 +13,6 @@ from PIL import Image
 from deft_plugin.detection import Detection
 from deft_plugin.images import image_digest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# What a headless browser does at home: it must not ask the network for anything.
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 NAMES = (
     "shirt",
     "dress",
@@ -68,30 +60,6 @@ def make_detection():
         settings={"model": "fake", "seed": 0},
         images=Photos(),
     )
-
-
-def missing_browser():
-    """Say what is missing; None if there is all that these tests need."""
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError as error:
-        return f"playwright cannot be imported: {error}"
-    return None if any(map(shutil.which, BROWSERS)) else f"no browser, none of {', '.join(BROWSERS)}"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if reason := missing_browser():
-        if os.environ.get("DEFT_REQUIRE_BROWSER"):
-            pytest.fail(f"{reason}, but DEFT_REQUIRE_BROWSER is set")
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        executable = next(filter(None, map(shutil.which, BROWSERS)))
-        launched = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

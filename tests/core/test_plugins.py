@@ -13,6 +13,15 @@ BUILT_IN_SELECTORS = {
     "small_loss": "adapters",
     "gmm": "adapters",
     "confident_learning": "adapters",
+    "small_loss_batch": "adapters",
+    "aum": "adapters",
+    "knn_vote": "adapters",
+    "clipcleaner": "adapters",
+    "lemon": "adapters",
+    "jsd_uniform": "adapters",
+    "prototype_gmm": "adapters",
+    "matched_high_confidence": "adapters",
+    "longremix": "adapters",
 }
 
 

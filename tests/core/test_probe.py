@@ -80,7 +80,7 @@ def test_untrained_is_uniform():
 def test_losses():
     features, labels = blobs()
     ours = probe(epochs=6)
-    losses = ours.fit(features, labels, keep_losses=True)
+    losses = ours.fit(features, labels, keep_history=True).losses
     assert losses.shape == (6, 500)
     means = losses.mean(1)
     assert means[0] < np.log(CLASSES)
@@ -88,12 +88,43 @@ def test_losses():
     np.testing.assert_allclose(losses[-1], cross_entropy(ours.predict_proba(features), labels), rtol=1e-6)
 
 
+def test_margins():
+    features, labels = blobs()
+    ours = probe(epochs=3)
+    margins = ours.fit(features, labels, keep_history=True).margins
+    assert margins.shape == (3, 500)
+    logits = 20 * features.astype(np.float64) @ ours.weight.detach().double().numpy().T
+    expected = [row[label] - max(np.delete(row, label)) for row, label in zip(logits, labels, strict=True)]
+    np.testing.assert_allclose(margins[-1], expected, atol=1e-4)
+
+
+def test_training_on_some_rows():
+    """As on these rows alone, but with a history of all."""
+    features, labels = blobs()
+    some = np.arange(0, 500, 2)
+    ours, alone = probe(epochs=3), probe(epochs=3)
+    history = ours.fit(features, labels, rows=some, keep_history=True)
+    of_some = alone.fit(features[some], labels[some], keep_history=True)
+    assert torch.equal(ours.weight, alone.weight)
+    assert history.losses.shape == (3, 500)
+    np.testing.assert_allclose(history.losses[:, some], of_some.losses, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_that_are_there_twice_count_twice():
+    features, labels = blobs(60)
+    rows = np.r_[np.arange(60), np.zeros(60, int)]
+    often, once = probe(), probe()
+    often.fit(features, labels, rows=rows)
+    once.fit(features, labels)
+    assert often.predict_proba(features)[0, labels[0]] > once.predict_proba(features)[0, labels[0]]
+
+
 def test_losses_are_of_the_given_labels():
     """A wrong label stands out: that is what small-loss and GMM live on."""
     features, truth = blobs(spread=0.7)
     labels = truth.copy()
     labels[:100] = (labels[:100] + 1) % CLASSES
-    losses = probe(epochs=4).fit(features, labels, keep_losses=True)
+    losses = probe(epochs=4).fit(features, labels, keep_history=True).losses
     assert losses[-1, :100].min() > np.median(losses[-1, 100:])
     assert losses[-1, :100].mean() > 3 * losses[-1, 100:].mean()
 
@@ -101,8 +132,9 @@ def test_losses_are_of_the_given_labels():
 def test_keeping_losses_changes_nothing():
     features, labels = blobs()
     with_losses, without = probe(), probe()
-    with_losses.fit(features, labels, keep_losses=True)
-    assert without.fit(features, labels).shape == (0, 500)
+    with_losses.fit(features, labels, keep_history=True)
+    nothing = without.fit(features, labels)
+    assert nothing.losses.shape == nothing.margins.shape == (0, 500)
     assert torch.equal(with_losses.weight, without.weight)
 
 
@@ -123,15 +155,16 @@ def test_seed():
 def test_few_examples(size):
     features, labels = blobs(size)
     ours = probe()
-    losses = ours.fit(features, labels, keep_losses=True)
-    assert np.isfinite(losses).all()
+    history = ours.fit(features, labels, keep_history=True)
+    assert np.isfinite(history.losses).all()
+    assert np.isfinite(history.margins).all()
     assert np.isfinite(ours.predict_proba(features)).all()
 
 
 def test_losses_stay_finite_where_the_probability_is_0():
     features = np.eye(DIM, dtype=np.float16)[[0] * 200 + [0]]
     labels = np.array([0] * 200 + [1])
-    losses = probe(epochs=20, learning_rate=50.0).fit(features, labels, keep_losses=True)
+    losses = probe(epochs=20, learning_rate=50.0).fit(features, labels, keep_history=True).losses
     assert np.isfinite(losses).all()
 
 

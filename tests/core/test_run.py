@@ -9,6 +9,7 @@ from deft_plugin import features as features_module
 from deft_plugin.errors import InputError
 from deft_plugin.probe import LinearProbe
 from deft_plugin.run import Run
+from deft_plugin.types import Selection
 
 NAMES = ("dress", "t_shirt", "hat")
 DIM = 16
@@ -95,6 +96,7 @@ class TestOnce:
         run = make_run()
         assert calls == {"centre": 0, "fit": 0}
         names = ["image_features", "zero_shot_logits", "folds", "pred_probs", "training_losses", "training_predictions"]
+        names += ["training_margins", "training_pred_probs", "neighbours", "class_text_features", "first_twins"]
         first = [getattr(run, name) for name in names]
         assert calls == {"centre": 1, "fit": run.n_folds + 1}
         for name, value in zip(names, first, strict=True):
@@ -179,9 +181,65 @@ class TestTraining:
         run = make_run()
         assert run.training_losses.shape == (10, 120)
         assert run.training_predictions.shape == (120,)
+        assert run.training_margins.shape == (10, 120)
+        assert run.training_pred_probs.shape == (120, 3)
+        given = run.training_pred_probs[np.arange(120), run.labels]
+        np.testing.assert_allclose(run.training_losses[-1], -np.log(given), rtol=1e-6)
+        np.testing.assert_array_equal(run.training_predictions, run.training_pred_probs.argmax(1))
+        np.testing.assert_array_equal(run.training_margins[-1] > 0, run.training_predictions == run.labels)
         # A label is predicted where its loss is below log 2 at the latest.
         assert (run.training_predictions == run.labels)[run.training_losses[-1] < np.log(2)].all()
         assert (run.training_predictions != run.labels)[run.training_losses[-1] > np.log(3)].all()
+
+
+class TestNeighbours:
+    def test_are_of_the_image_features(self):
+        run = make_run()
+        features = run.image_features.astype(np.float64)
+        similarities = features @ features.T
+        np.fill_diagonal(similarities, -np.inf)
+        assert run.neighbours.rows.shape == (120, 30)
+        np.testing.assert_array_equal(run.neighbours.rows[:, 0], similarities.argmax(1))
+
+    def test_other_labels_share_them(self):
+        run = make_run()
+        other = run.with_labels(run.labels[::-1].copy(), seed=1, noise_ratio=None, training=None)
+        assert other.neighbours is run.neighbours
+        assert other.first_twins is not run.first_twins
+
+
+@pytest.mark.parametrize("has_cone", [True, False])
+def test_centred_features_are_centred(has_cone):
+    run = make_run(has_cone=has_cone)
+    raw = run.raw_features.astype(float)
+    np.testing.assert_allclose(run.centred_features, normalised(raw - raw.mean(0)), atol=2e-3)
+    assert (run.centred_features is run.image_features) is not has_cone
+
+
+class TestTwins:
+    @pytest.fixture
+    def run(self):
+        """Rows 1, 3 and 5 show one image, 5 with another label; 0 and 4 another one."""
+        digests = np.zeros((6, 16), np.uint8)
+        digests[:, 7] = [9, 4, 3, 4, 9, 4]
+        return make_run(size=6, labels=np.array([1, 0, 0, 0, 1, 2]), digests=digests)
+
+    def test_the_first_with_the_same_image_and_label(self, run):
+        assert run.first_twins.tolist() == [0, 1, 2, 1, 0, 5]
+        assert make_run(size=6, digests=None).first_twins.tolist() == [0, 1, 2, 3, 4, 5]
+
+    def test_they_share_a_verdict(self, run):
+        selection = Selection(
+            is_clean=np.array([True, False, True, True, False, True]),
+            label_quality=np.arange(6) / 10,
+            predicted_labels=np.array([0, 1, 2, 0, 1, 2]),
+            details={"kept": 1},
+        )
+        shared = run.share_verdicts(selection)
+        assert shared.is_clean.tolist() == [True, False, True, False, True, True]
+        assert shared.label_quality.tolist() == [0, 0.1, 0.2, 0.1, 0, 0.5]
+        assert shared.predicted_labels.tolist() == [0, 1, 2, 1, 0, 2]
+        assert shared.details == {"kept": 1}
 
 
 class TestWithoutImages:
@@ -194,7 +252,11 @@ class TestWithoutImages:
         assert run.num_classes == 3
 
     @pytest.mark.parametrize(
-        "name", ["image_features", "zero_shot_logits", "training_losses", "training_predictions", "require_images"]
+        "name",
+        [
+            *("image_features", "centred_features", "zero_shot_logits", "class_text_features", "neighbours"),
+            *("training_losses", "training_margins", "training_pred_probs", "training_predictions", "require_images"),
+        ],
     )
     def test_what_needs_images_says_so(self, run, name):
         with pytest.raises(InputError, match=r"run with images, but .* pred_probs alone.*'confident_learning'"):

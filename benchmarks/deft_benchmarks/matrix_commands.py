@@ -1,0 +1,125 @@
+"""``deft bench run``, ``list`` and ``table``: a matrix of selectors, data sets, noises and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from deft_benchmarks.cells import Cell
+    from deft_plugin.plugins import Plugins
+
+DEFAULT_NOISE = "sym:0.4"
+METRICS = ("clean_f1", "auroc")
+
+
+@click.command("run")
+@click.argument("recipes", nargs=-1, required=True)
+@click.option("--data", "data_root", type=click.Path(exists=True, path_type=Path), help="Folder of the recipes' files.")
+@click.option("--selectors", help="Names, separated by commas.  [default: all that are registered]")
+@click.option("--noise", default=DEFAULT_NOISE, show_default=True, help="model:ratio or human, separated by commas.")
+@click.option("--seeds", default="0", show_default=True, help="Numbers, separated by commas.")
+@click.option("--model", default="bridge-lite0", show_default=True)
+@click.option("--tuning", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--results", default="results", show_default=True, type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Run cells that are there already, too.")
+@click.option("--per-class", is_flag=True, help="Keep the metrics of each class.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept.")
+@click.pass_obj
+def run(
+    plugins: Plugins, recipes: tuple[str, ...], selectors: str | None, noise: str, seeds: str, **settings: Any
+) -> None:
+    """Compare selectors on RECIPES, whose labels are taken as the truth.
+
+    A recipe is a .json file (see benchmarks/recipes), a registered data set, or a path as for `deft detect`. Each cell
+    (data set, noise, seed, selector) is one file below --results; cells that are there are not run again.
+    """
+    from deft_benchmarks.recipes import find_recipe
+    from deft_benchmarks.runner import MatrixSettings, Noise, run_matrix
+
+    chosen = selectors.split(",") if selectors else [entry.name for entry in plugins.selectors]
+    matrix = MatrixSettings(
+        selectors=chosen,
+        noises=[Noise.parse(text) for text in noise.split(",")],
+        seeds=[int(seed) for seed in seeds.split(",")],
+        **settings,
+    )
+    cells = run_matrix([find_recipe(name, plugins) for name in recipes], matrix, plugins, report=_show_cell)
+    _print_tables(cells, METRICS, published=None)
+
+
+@click.command("list")
+@click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
+def list_cells(results: tuple[Path, ...]) -> None:
+    """List the cells below RESULTS."""
+    from deft_benchmarks.cells import read_cells
+
+    for cell in read_cells(list(results)):
+        _show_cell(cell, False)
+
+
+@click.command("table")
+@click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--metric", "metrics", multiple=True, help="Such as clean_f1 or auroc; may be given again.")
+@click.option("--published", type=click.Path(exists=True, path_type=Path), help="CSV with the paper's P and R.")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="File for all metrics.")
+def table(
+    results: tuple[Path, ...], metrics: tuple[str, ...], published: Path | None, markdown: bool, csv_file: Path | None
+) -> None:
+    """Make tables of the cells below RESULTS: means over seeds with 95 % intervals, and mean ranks."""
+    from deft_benchmarks.cells import read_cells
+    from deft_benchmarks.tables import read_published, summarise, to_frame
+
+    cells = read_cells(list(results))
+    found = read_published(published) if published else None
+    _print_tables(cells, metrics or METRICS, published=found, as_markdown=markdown)
+    if csv_file:
+        to_frame(summarise(cells, found)).to_csv(csv_file, index=False)
+        click.echo(f"wrote {csv_file}")
+
+
+def _show_cell(cell: Cell, is_old: bool) -> None:
+    where = f"{cell.data:<16} {cell.setting:<10} seed {cell.seed}  {cell.selector:<24}"
+    if cell.error:
+        click.echo(f"{where} failed: {cell.error}")
+        return
+    scores = "  ".join(f"{name} {_score(cell.metrics.get(name))}" for name in METRICS)
+    click.echo(f"{where} {scores}  {cell.seconds:7.1f} s{'  (was there)' if is_old else ''}")
+
+
+def _score(value: float | None) -> str:
+    return "    -" if value is None else f"{value:.3f}"
+
+
+def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any, as_markdown: bool = False) -> None:
+    from rich.console import Console
+
+    from deft_benchmarks.tables import (
+        LOWER_IS_BETTER,
+        PUBLISHED_MODEL,
+        markdown,
+        ranking_rows,
+        rich_table,
+        summarise,
+        wide_table,
+    )
+
+    lines = summarise(cells, published)
+    models = ", ".join(sorted({line.model for line in lines}))
+    for metric in metrics:
+        better = "lower" if metric in LOWER_IS_BETTER else "higher"
+        title = f"{metric} of {models} ({better} is better; * is told the true noise ratio)"
+        if any(line.published for line in lines):
+            title += f"; in brackets the paper's, with {PUBLISHED_MODEL}"
+        ranks = ranking_rows(cells, metric)
+        wide = wide_table(lines, metric, with_intervals=as_markdown)
+        for headers, rows, caption in ((*wide, title), (*ranks[:2], f"{metric}, mean ranks: {ranks[2]}")):
+            click.echo(f"\n{caption}")
+            if as_markdown:
+                click.echo(f"\n{markdown(headers, rows)}")
+            else:
+                Console().print(rich_table(headers, rows))

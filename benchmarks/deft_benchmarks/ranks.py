@@ -1,0 +1,109 @@
+"""Selectors over many blocks: means with intervals, mean ranks, and whether ranks differ by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deft_benchmarks.cells import Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Mean over seeds, with the half-width of its 95 % interval (Student's t); None for one seed alone."""
+
+    value: float
+    half_width: float | None
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Mean ranks of selectors over blocks in which all of them ran; rank 1 is the best, ties share their mean.
+
+    Attributes
+    ----------
+    selectors : tuple of str
+        The best first.
+    mean_ranks : tuple of float
+    wins : tuple of int
+        Blocks in which a selector was best, alone or with others.
+    num_blocks : int
+    p_value : float, optional
+        Of the Friedman test: how likely such differences are if all were equally good. None for fewer than three
+        selectors or two blocks.
+    critical_difference : float, optional
+        Nemenyi, alpha 0.05: mean ranks that differ by less are not told apart.
+
+    References
+    ----------
+    Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 2006.
+    """
+
+    selectors: tuple[str, ...]
+    mean_ranks: tuple[float, ...]
+    wins: tuple[int, ...]
+    num_blocks: int
+    p_value: float | None
+    critical_difference: float | None
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Average over seeds.
+
+    Examples
+    --------
+    >>> mean_of([1.0, 2.0, 3.0])
+    Mean(value=2.0, half_width=2.484..., count=3)
+    """
+    from scipy.stats import t
+
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return Mean(value=float(array.mean()), half_width=None, count=len(array))
+    error = array.std(ddof=1) / np.sqrt(len(array))
+    return Mean(value=float(array.mean()), half_width=float(t.ppf(0.975, len(array) - 1) * error), count=len(array))
+
+
+def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool = False) -> Ranking:
+    """Rank the selectors in each block, and average.
+
+    Blocks in which a selector is missing or has failed are left out. Seeds of one setting are not independent, so the
+    blocks are settings: scores are averaged over seeds first.
+    """
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+    names = sorted({cell.selector for cell in cells})
+    scores = _scores(cells, metric, names)  # (blocks, selectors)
+    if not len(scores):
+        return Ranking(selectors=(), mean_ranks=(), wins=(), num_blocks=0, p_value=None, critical_difference=None)
+    ranks = rankdata(scores if lower_is_better else -scores, axis=1)
+    mean_ranks, wins = ranks.mean(0), (ranks == ranks.min(1, keepdims=True)).sum(0)
+    size, count = len(names), len(scores)
+    p_value, critical = None, None
+    if size >= 3 and count >= 2:
+        all_tied = (ranks == ranks.mean()).all()  # scipy divides by zero then
+        p_value = 1.0 if all_tied else float(friedmanchisquare(*scores.T).pvalue)
+        quantile = float(studentized_range.ppf(0.95, size, np.inf)) / np.sqrt(2)
+        critical = float(quantile * np.sqrt(size * (size + 1) / (6 * count)))
+    order = np.argsort(mean_ranks, kind="stable")
+    return Ranking(
+        selectors=tuple(names[k] for k in order),
+        mean_ranks=tuple(float(mean_ranks[k]) for k in order),
+        wins=tuple(int(wins[k]) for k in order),
+        num_blocks=count,
+        p_value=p_value,
+        critical_difference=critical,
+    )
+
+
+def _scores(cells: Sequence[Cell], metric: str, names: list[str]) -> np.ndarray:
+    """Mean over seeds (blocks, selectors) of the settings in which every selector has a score."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for cell in cells:
+        if (value := cell.metrics.get(metric)) is not None:
+            found.setdefault((cell.data, cell.setting), {}).setdefault(cell.selector, []).append(value)
+    whole = [values for values in found.values() if set(values) == set(names)]
+    return np.array([[np.mean(values[name]) for name in names] for values in whole]).reshape(len(whole), len(names))

@@ -1,0 +1,226 @@
+"""Tables of cells: for the terminal, Markdown and CSV, with the published figures beside."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deft_benchmarks.cells import Cell
+from deft_benchmarks.ranks import Mean, mean_of, rank_selectors
+from deft_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+PUBLISHED_MODEL = "CLIP ViT-B/16"
+LOWER_IS_BETTER = ("noise_miss_rate_at_budget", "calibration_error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One selector in one setting, over its seeds.
+
+    Attributes
+    ----------
+    data, setting, model, selector : str
+    is_told_noise_ratio : bool
+    means : dict of str to Mean
+        By metric.
+    seconds : float
+        Mean.
+    errors : int
+        Cells that failed.
+    published : dict of str to float
+        clean_precision, clean_recall and clean_f1 of the paper in the same setting, in [0, 1]; empty if there are none.
+    """
+
+    data: str
+    setting: str
+    model: str
+    selector: str
+    is_told_noise_ratio: bool
+    means: dict[str, Mean]
+    seconds: float
+    errors: int
+    published: dict[str, float]
+
+
+def summarise(
+    cells: Sequence[Cell], published: dict[tuple[str, str, str], dict[str, float]] | None = None
+) -> list[Line]:
+    """Average cells over seeds; lines are in the order of data, setting, and clean F1, the best first."""
+    groups: dict[tuple[str, str, str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.data, cell.setting, cell.model, cell.selector), []).append(cell)
+    lines = [_line(key, group, published or {}) for key, group in groups.items()]
+
+    def key(line: Line) -> tuple[Any, ...]:
+        f1 = line.means.get("clean_f1")
+        return line.data, line.setting == "human", line.setting, line.model, -(f1.value if f1 else -1)
+
+    return sorted(lines, key=key)
+
+
+def read_published(file: Path) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Read the paper's table of clean precision and recall in %, by data, setting and selector.
+
+    Parameters
+    ----------
+    file : Path
+        CSV with columns dataset, noise, selector, clean_precision, clean_recall.
+
+    Raises
+    ------
+    InputError
+        If it is not such a file.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        found: dict[tuple[str, str, str], dict[str, float]] = {}
+        for row in rows:
+            precision, recall = float(row["clean_precision"]) / 100, float(row["clean_recall"]) / 100
+            found[row["dataset"], row["noise"], row["selector"]] = {
+                "clean_precision": precision,
+                "clean_recall": recall,
+                "clean_f1": 2 * precision * recall / (precision + recall),
+            }
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"Expected {file} to be a table of published figures, but: {error!r}.") from error
+    return found
+
+
+def to_frame(lines: Sequence[Line]) -> pd.DataFrame:
+    """Make a table with a row for each line, and columns for mean and half-width of each metric."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for line in lines:
+        row: dict[str, Any] = {
+            "data": line.data,
+            "noise": line.setting,
+            "model": line.model,
+            "selector": line.selector,
+            "is_told_noise_ratio": line.is_told_noise_ratio,
+            "seeds": max((mean.count for mean in line.means.values()), default=0),
+            "errors": line.errors,
+            "seconds": line.seconds,
+        }
+        for name, mean in line.means.items():
+            row |= {name: mean.value, f"{name}_half_width": mean.half_width}
+        row |= {f"published_{name}": value for name, value in line.published.items()}
+        row["published_model"] = PUBLISHED_MODEL if line.published else None
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def wide_table(lines: Sequence[Line], metric: str, *, with_intervals: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Lay one metric out with a row for each setting and a column for each selector; the best of a row is bold.
+
+    Returns
+    -------
+    headers : list of str
+    rows : list of list of str
+        Markdown: "**96.2** ± 0.3"; a published figure stands behind in brackets. "*" marks oracles, "!" failed cells.
+    """
+    names = list(dict.fromkeys(name for name in _order(lines, metric)))
+    oracles = {line.selector for line in lines if line.is_told_noise_ratio}
+    settings = list(dict.fromkeys((line.data, line.setting) for line in lines))
+    by_key = {(line.data, line.setting, line.selector): line for line in lines}
+    rows: list[list[str]] = []
+    for data, setting in settings:
+        found = [by_key.get((data, setting, name)) for name in names]
+        scores = [line.means[metric].value for line in found if line and metric in line.means]
+        best = (min if metric in LOWER_IS_BETTER else max)(scores, default=None)
+        rows.append([data, setting, *(_entry(line, metric, best, with_intervals) for line in found)])
+    return ["data", "noise", *(name + (" *" if name in oracles else "") for name in names)], rows
+
+
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Lay a table out for the terminal; ``**bold**`` becomes bold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="left" if index < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(entry.replace("**", ""), style="bold" if "**" in entry else "") for entry in row))
+    return table
+
+
+def _line(
+    key: tuple[str, str, str, str], cells: list[Cell], published: dict[tuple[str, str, str], dict[str, float]]
+) -> Line:
+    data, setting, model, selector = key
+    names = dict.fromkeys(name for cell in cells for name in cell.metrics)
+    values = {name: [v for cell in cells if (v := cell.metrics.get(name)) is not None] for name in names}
+    return Line(
+        data=data,
+        setting=setting,
+        model=model,
+        selector=selector,
+        is_told_noise_ratio=any(cell.is_told_noise_ratio for cell in cells),
+        means={name: mean_of(found) for name, found in values.items() if found},
+        seconds=mean_of([cell.seconds for cell in cells]).value,
+        errors=sum(cell.error is not None for cell in cells),
+        published=published.get((data, setting, selector), {}),
+    )
+
+
+def _order(lines: Sequence[Line], metric: str) -> list[str]:
+    """Selectors, the best mean first."""
+    scores: dict[str, list[float]] = {}
+    for line in lines:
+        scores.setdefault(line.selector, []).extend([line.means[metric].value] if metric in line.means else [])
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    return sorted(scores, key=lambda name: sign * (sum(scores[name]) / len(scores[name])) if scores[name] else 1e9)
+
+
+def _entry(line: Line | None, metric: str, best: float | None, with_interval: bool) -> str:
+    if line is None:
+        return ""
+    if metric not in line.means:
+        return "failed" if line.errors else "-"
+    mean, is_share = line.means[metric], metric not in ("auroc", "auprc", *LOWER_IS_BETTER)
+    scale, digits = (100, 1) if is_share else (1, 3)
+    text = f"{scale * mean.value:.{digits}f}"
+    if best is not None and text == f"{scale * best:.{digits}f}":
+        text = f"**{text}**"
+    if with_interval and mean.half_width is not None:
+        text += f" ± {scale * mean.half_width:.{digits}f}"
+    if metric in line.published:
+        text += f" ({scale * line.published[metric]:.{digits}f})"
+    return text + (" !" if line.errors else "")
+
+
+def ranking_rows(cells: Sequence[Cell], metric: str) -> tuple[list[str], list[list[str]], str]:
+    """Mean ranks of the selectors, and what the tests say.
+
+    Returns
+    -------
+    headers, rows, note
+    """
+    ranking = rank_selectors(cells, metric, lower_is_better=metric in LOWER_IS_BETTER)
+    rows = [
+        [name, f"{rank:.2f}", f"{wins} of {ranking.num_blocks}"]
+        for name, rank, wins in zip(ranking.selectors, ranking.mean_ranks, ranking.wins, strict=True)
+    ]
+    note = f"{ranking.num_blocks} settings, means over seeds."
+    if ranking.p_value is not None and ranking.critical_difference is not None:
+        note += (
+            f" Friedman test: p = {ranking.p_value:.2g}. Nemenyi (alpha 0.05): mean ranks that differ by less than "
+            f"{ranking.critical_difference:.2f} are not told apart."
+        )
+    return ["selector", "mean rank", "best in"], rows, note

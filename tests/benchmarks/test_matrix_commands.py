@@ -1,0 +1,74 @@
+"""``deft bench run``, ``list`` and ``table``, as from a shell."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import pandas as pd
+import pytest
+
+from deft_plugin.cli import main
+
+
+@pytest.fixture
+def deft(monkeypatch, capsys, fake_model):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deft", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as caught:
+            main()
+        shown = capsys.readouterr()
+        return caught.value.code or 0, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def results(deft, colour_folder, tmp_path):
+    folder = tmp_path / "results"
+    options = ("--selectors", "label_match,gmm,small_loss", "--seeds", "0,1", "--noise", "sym:0.3,asym:0.2")
+    code, out, err = deft("bench", "run", colour_folder, *options, "--model", "fake", "--results", folder)
+    assert code == 0, err
+    return folder, out
+
+
+def test_run_and_run_again(results, deft, colour_folder):
+    folder, out = results
+    assert out.count("photos") >= 12
+    assert "small_loss *" in out
+    assert "mean ranks: 2 settings" in out
+    assert len(list(folder.rglob("*.json"))) == 12
+    options = ("--selectors", "label_match", "--noise", "sym:0.3", "--model", "fake", "--results", folder)
+    _, again, _ = deft("bench", "run", colour_folder, *options)
+    assert again.count("(was there)") == 1
+
+
+def test_list(results, deft):
+    code, out, _ = deft("bench", "list", results[0])
+    assert code == 0
+    assert len(out.splitlines()) == 12
+
+
+def test_table(results, deft, tmp_path):
+    published = tmp_path / "published.csv"
+    name = "/".join((results[0].parent / "photos").parts[-2:])
+    published.write_text(f"dataset,noise,selector,clean_precision,clean_recall\n{name},sym 0.3,gmm,90,80\n")
+    options = ("--published", published, "--markdown", "--metric", "clean_f1", "--csv", tmp_path / "all.csv")
+    code, out, _ = deft("bench", "table", results[0], *options)
+    assert code == 0
+    assert "(84.7)" in out
+    assert "in brackets the paper's, with CLIP ViT-B/16" in out
+    frame = pd.read_csv(tmp_path / "all.csv")
+    assert len(frame) == 6
+    assert frame["published_clean_f1"].notna().sum() == 1
+
+
+def test_names_that_are_not_known(deft, colour_folder):
+    code, _, err = deft("bench", "run", colour_folder, "--noise", "symm:0.4", "--model", "fake")
+    assert code == 1
+    assert "Did you mean 'sym'" in err
+    code, _, err = deft("bench", "run", "nowhere.json")
+    assert code == 1
+    assert "to be a recipe" in err
