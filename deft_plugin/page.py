@@ -6,10 +6,8 @@ nothing else, neither the network nor a script that a class or file name might s
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
-import importlib.resources
 import json
 import os
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from deft_plugin.data import ImageData, read_image_data
 from deft_plugin.detection import MAX_IMAGES, Detection
 from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.html_template import csp_hash, read_asset, read_template
 from deft_plugin.image_sources import ImageSource, describe
 from deft_plugin.images import image_digest
 from deft_plugin.page_figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
@@ -28,6 +27,7 @@ from deft_plugin.review import UNDECIDED
 from deft_plugin.thumbnails import read_thumbnail, thumbnail_format
 
 THUMBNAILS_PER_BLOCK = 100  # a block is parsed when one of its thumbnails is to be seen
+STYLES = ("base.css", "report.css")
 SCRIPTS = ("marks.js", "export.js", "filters.js", "gallery.js", "keys.js", "report.js")
 _ROWS_TO_COMPARE = 8
 
@@ -49,19 +49,12 @@ def render_page(
     detection: Detection, images: ImageSource, *, title: str | None = None, max_images: int = MAX_IMAGES
 ) -> str:
     """Make the HTML of the page."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("deft_plugin"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
+    style = "\n".join(read_asset("deft_plugin", name) for name in STYLES)
+    script = "\n".join(read_asset("deft_plugin", name) for name in SCRIPTS)
     rows = _rows_to_show(detection)
-    return environment.get_template("report.html.j2").render(
+    return read_template("deft_plugin", "report.html.j2").render(
         **_figures(detection),
         title=title or f"Label issues found by {detection.method}",
         detection=detection,
@@ -71,8 +64,8 @@ def render_page(
         thumbnails=_thumbnail_blocks(detection, images, rows[:max_images]),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
     )
 
 
@@ -194,11 +187,3 @@ def _review_key(detection: Detection, rows: np.ndarray) -> str:
     if detection.decisions is not None:
         total.update(",".join(detection.decisions.tolist()).encode())
     return total.hexdigest()
-
-
-def _asset(name: str) -> str:
-    return (importlib.resources.files("deft_plugin") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

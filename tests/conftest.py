@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import shutil
 import sys
 import types
 import zlib
@@ -21,6 +23,12 @@ from deft_plugin.backbones.open_clip import OpenClipBackbone
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200), "yellow": (200, 200, 60)}
 NAMES = tuple(COLOURS)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# What a headless browser does at home: it must not ask the network for anything.
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 
 
 @dataclass(frozen=True)
@@ -260,3 +268,28 @@ def tiny_bridge():
         return BridgeBackbone(tower, torch.nn.Identity(), None)
 
     return build
+
+
+def missing_browser():
+    """Say what is missing; None if there is all that these tests need."""
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError as error:
+        return f"playwright cannot be imported: {error}"
+    return None if any(map(shutil.which, BROWSERS)) else f"no browser, none of {', '.join(BROWSERS)}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for tests of pages; they are skipped if there is none."""
+    if reason := missing_browser():
+        if os.environ.get("DEFT_REQUIRE_BROWSER"):
+            pytest.fail(f"{reason}, but DEFT_REQUIRE_BROWSER is set")
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        executable = next(filter(None, map(shutil.which, BROWSERS)))
+        launched = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        yield launched
+        launched.close()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deft_plugin import Detection
 
 BINS = 15
+HISTOGRAM_BINS = 20
 
 
 def cell_metrics(is_clean: np.ndarray, label_quality: np.ndarray, is_right: np.ndarray) -> dict[str, float | None]:
@@ -67,6 +68,21 @@ def calibration_error(label_quality: np.ndarray, is_right: np.ndarray) -> float:
         np.bincount(bins, weights=label_quality, minlength=BINS) - np.bincount(bins, weights=is_right, minlength=BINS)
     )
     return float(gaps.sum() / counts.sum())
+
+
+def quality_histogram(label_quality: np.ndarray, is_right: np.ndarray) -> dict[str, list[int]]:
+    """Count right and wrong labels in 20 bins of label quality of equal width from 0 to 1; 1 is in the last one.
+
+    Examples
+    --------
+    >>> counts = quality_histogram(np.array([0.01, 0.07, 1.0]), np.array([False, False, True]))
+    >>> counts["wrong"][:3], counts["right"][-1]
+    ([1, 1, 0], 1)
+    """
+    chosen = {"right": label_quality[is_right], "wrong": label_quality[~is_right]}
+    return {
+        name: np.histogram(values, bins=HISTOGRAM_BINS, range=(0, 1))[0].tolist() for name, values in chosen.items()
+    }
 
 
 def metrics_of_classes(

@@ -57,6 +57,8 @@ class Cell:
     git_commit : str, optional
     error : str, optional
         Why the cell failed.
+    quality_histogram : dict of str to list of int, optional
+        See `deft_benchmarks.cell_metrics.quality_histogram`; None if the cell failed.
     schema_version : int
     """
 
@@ -86,6 +88,7 @@ class Cell:
     versions: dict[str, str]
     git_commit: str | None
     error: str | None = None
+    quality_histogram: dict[str, list[int]] | None = None
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property

@@ -1,4 +1,4 @@
-"""``deft bench run``, ``list`` and ``table``: a matrix of selectors, data sets, noises and seeds."""
+"""``deft bench run``, ``list``, ``table`` and ``report``: a matrix of selectors, data sets, noises and seeds."""
 
 from __future__ import annotations
 
@@ -82,6 +82,25 @@ def table(
         click.echo(f"wrote {csv_file}")
 
 
+@click.command("report")
+@click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--published", type=click.Path(exists=True, path_type=Path), help="CSV with the paper's P and R.")
+@click.option("--title", default="Selectors compared", show_default=True, help="Heading of the page.")
+@click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The file.")
+def report(results: tuple[Path, ...], published: Path | None, title: str, output: Path) -> None:
+    """Make a page of the cells below RESULTS: one HTML file with tables, mean ranks and plots.
+
+    Needs matplotlib: pip install "deft-plugin[bench]".
+    """
+    from deft_benchmarks.cells import read_cells
+    from deft_benchmarks.report_page import write_report_page
+    from deft_benchmarks.tables import read_published
+
+    found = read_published(published) if published else None
+    file = write_report_page(read_cells(list(results)), output, published=found, title=title)
+    click.echo(f"wrote {file}")
+
+
 def _show_cell(cell: Cell, is_old: bool) -> None:
     where = f"{cell.data:<16} {cell.setting:<10} seed {cell.seed}  {cell.selector:<24}"
     if cell.error:
@@ -105,7 +124,7 @@ def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any
         ranking_rows,
         rich_table,
         summarise,
-        wide_table,
+        tables_by_data,
     )
 
     lines = summarise(cells, published)
@@ -116,8 +135,9 @@ def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any
         if any(line.published for line in lines):
             title += f"; in brackets the paper's, with {PUBLISHED_MODEL}"
         ranks = ranking_rows(cells, metric)
-        wide = wide_table(lines, metric, with_intervals=as_markdown)
-        for headers, rows, caption in ((*wide, title), (*ranks[:2], f"{metric}, mean ranks: {ranks[2]}")):
+        tables = tables_by_data(lines, metric, with_intervals=as_markdown)
+        shown = [(headers, rows, f"{data}: {title}") for data, headers, rows in tables]
+        for headers, rows, caption in (*shown, (*ranks[:2], f"{metric}, mean ranks: {ranks[2]}")):
             click.echo(f"\n{caption}")
             if as_markdown:
                 click.echo(f"\n{markdown(headers, rows)}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_benchmarks.cell_metrics import cell_metrics, metrics_of_classes
+from deft_benchmarks.cell_metrics import cell_metrics, metrics_of_classes, quality_histogram
 from deft_benchmarks.cells import Cell, cell_file, read_cell, setting_name, write_cell
 from deft_benchmarks.instance_noise import read_pixels
 from deft_benchmarks.memory import held_bytes
@@ -185,11 +185,12 @@ class _DataBench:
         selector = self._plugins.selectors.load(name)
         metrics: dict[str, float | None] = {}
         details: dict[str, Any] = {}
-        per_class, error = None, None
+        per_class, histogram, error = None, None, None
         try:
             detection = judge(prepared, name, selector)
             is_clean, quality = ~detection.is_label_issue, detection.label_quality
             metrics, details = cell_metrics(is_clean, quality, is_right), dict(detection.details)
+            histogram = quality_histogram(quality, is_right)
             if self._settings.per_class:
                 per_class = metrics_of_classes(is_clean, quality, is_right, detection)
         except Exception as raised:
@@ -212,6 +213,7 @@ class _DataBench:
             versions=_versions(),
             git_commit=_git_commit(),
             error=error,
+            quality_histogram=histogram,
         )
 
     @property

@@ -127,7 +127,7 @@ def wide_table(lines: Sequence[Line], metric: str, *, with_intervals: bool = Tru
     rows : list of list of str
         Markdown: "**96.2** ± 0.3"; a published figure stands behind in brackets. "*" marks oracles, "!" failed cells.
     """
-    names = list(dict.fromkeys(name for name in _order(lines, metric)))
+    names = order_selectors(lines, metric)
     oracles = {line.selector for line in lines if line.is_told_noise_ratio}
     settings = list(dict.fromkeys((line.data, line.setting) for line in lines))
     by_key = {(line.data, line.setting, line.selector): line for line in lines}
@@ -138,6 +138,26 @@ def wide_table(lines: Sequence[Line], metric: str, *, with_intervals: bool = Tru
         best = (min if metric in LOWER_IS_BETTER else max)(scores, default=None)
         rows.append([data, setting, *(_entry(line, metric, best, with_intervals) for line in found)])
     return ["data", "noise", *(name + (" *" if name in oracles else "") for name in names)], rows
+
+
+def tables_by_data(
+    lines: Sequence[Line], metric: str, *, with_intervals: bool = True
+) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Lay one metric out with a table for each data set: a row for each selector, a column for each setting.
+
+    Returns
+    -------
+    list of (data, headers, rows)
+        Entries as in `wide_table`, of which these are the columns.
+    """
+    tables: list[tuple[str, list[str], list[list[str]]]] = []
+    for data in dict.fromkeys(line.data for line in lines):
+        of_data = [line for line in lines if line.data == data]
+        headers, rows = wide_table(of_data, metric, with_intervals=with_intervals)
+        settings = [row[1] for row in rows]
+        selectors = [[name, *(row[index] for row in rows)] for index, name in enumerate(headers) if index >= 2]
+        tables.append((data, ["selector", *settings], selectors))
+    return tables
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -153,8 +173,10 @@ def rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="left" if index < 2 else "right", overflow="fold")
+    for header in headers:
+        table.add_column(
+            header, justify="left" if header in ("data", "noise", "selector") else "right", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(entry.replace("**", ""), style="bold" if "**" in entry else "") for entry in row))
     return table
@@ -179,8 +201,8 @@ def _line(
     )
 
 
-def _order(lines: Sequence[Line], metric: str) -> list[str]:
-    """Selectors, the best mean first."""
+def order_selectors(lines: Sequence[Line], metric: str) -> list[str]:
+    """Order the selectors by the mean of a metric over all lines, the best first."""
     scores: dict[str, list[float]] = {}
     for line in lines:
         scores.setdefault(line.selector, []).extend([line.means[metric].value] if metric in line.means else [])
