@@ -97,6 +97,11 @@ class Cell:
         return setting_name(self.noise, self.noise_ratio)
 
     @property
+    def model_and_tuning(self) -> str:
+        """What cells must have in common to be averaged or ranked together."""
+        return f"{self.model}, {self.tuning}"
+
+    @property
     def block(self) -> tuple[str, str, int]:
         """What selectors are compared in: data set, setting and seed."""
         return self.data, self.setting, self.seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,7 @@ def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any
     from deft_benchmarks.tables import (
         LOWER_IS_BETTER,
         PUBLISHED_MODEL,
+        by_model,
         markdown,
         ranking_rows,
         rich_table,
@@ -127,14 +129,13 @@ def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any
         tables_by_data,
     )
 
-    lines = summarise(cells, published)
-    models = ", ".join(sorted({line.model for line in lines}))
-    for metric in metrics:
+    for (model, group), metric in itertools.product(by_model(cells).items(), metrics):
+        lines = summarise(group, published)
         better = "lower" if metric in LOWER_IS_BETTER else "higher"
-        title = f"{metric} of {models} ({better} is better; * is told the true noise ratio)"
+        title = f"{metric} of {model} ({better} is better; * is told the true noise ratio)"
         if any(line.published for line in lines):
             title += f"; in brackets the paper's, with {PUBLISHED_MODEL}"
-        ranks = ranking_rows(cells, metric)
+        ranks = ranking_rows(group, metric)
         tables = tables_by_data(lines, metric, with_intervals=as_markdown)
         shown = [(headers, rows, f"{data}: {title}") for data, headers, rows in tables]
         for headers, rows, caption in (*shown, (*ranks[:2], f"{metric}, mean ranks: {ranks[2]}")):

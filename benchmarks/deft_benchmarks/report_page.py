@@ -21,6 +21,7 @@ from deft_benchmarks.tables import (
     LOWER_IS_BETTER,
     PUBLISHED_MODEL,
     Line,
+    by_model,
     order_selectors,
     ranking_rows,
     summarise,
@@ -138,7 +139,7 @@ def render_report_page(
 
     oracles = {cell.selector for cell in cells if cell.is_told_noise_ratio}
     marks = marks_of((cell.selector for cell in cells), oracles)
-    models = _by_model(cells)
+    models = by_model(cells)
     style = "\n".join(read_asset(package, name) for package, name in STYLES)
     with drawing_style():
         keys = [to_svg(draw_key(mark), label="", name=f"mark-{k}") for k, mark in enumerate(marks.values())]
@@ -161,14 +162,6 @@ def render_report_page(
         style=Markup(style),
         style_hash=csp_hash(style),
     )
-
-
-def _by_model(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Part cells that are not to be averaged or ranked together."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(f"{cell.model}, {cell.tuning}", []).append(cell)
-    return dict(sorted(found.items()))
 
 
 def _model_part(
@@ -267,7 +260,7 @@ def _facts(cells: Sequence[Cell]) -> dict[str, str]:
             versions.setdefault(package, set()).add(version)
     return {
         "data": _listed(cell.data for cell in cells),
-        "models": _listed(f"{cell.model}, {cell.tuning}" for cell in cells),
+        "models": _listed(cell.model_and_tuning for cell in cells),
         "devices": _listed(f"{cell.device}, {cell.dtype}" for cell in cells),
         "seeds": _listed(cell.seed for cell in cells),
         "commits": _listed(cell.git_commit or "unknown" for cell in cells),

@@ -27,6 +27,7 @@ class Line:
     Attributes
     ----------
     data, setting, model, selector : str
+        The model with its tuning.
     is_told_noise_ratio : bool
     means : dict of str to Mean
         By metric.
@@ -55,7 +56,7 @@ def summarise(
     """Average cells over seeds; lines are in the order of data, setting, and clean F1, the best first."""
     groups: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.data, cell.setting, cell.model, cell.selector), []).append(cell)
+        groups.setdefault((cell.data, cell.setting, cell.model_and_tuning, cell.selector), []).append(cell)
     lines = [_line(key, group, published or {}) for key, group in groups.items()]
 
     def key(line: Line) -> tuple[Any, ...]:
@@ -63,6 +64,14 @@ def summarise(
         return line.data, line.setting == "human", line.setting, line.model, -(f1.value if f1 else -1)
 
     return sorted(lines, key=key)
+
+
+def by_model(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Part cells that are not to be averaged or ranked together, by model and tuning."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.model_and_tuning, []).append(cell)
+    return dict(sorted(found.items()))
 
 
 def read_published(file: Path) -> dict[tuple[str, str, str], dict[str, float]]:
