@@ -118,6 +118,7 @@ def _score(value: float | None) -> str:
 def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any, as_markdown: bool = False) -> None:
     from rich.console import Console
 
+    from deft_benchmarks.ranks import rank_selectors
     from deft_benchmarks.tables import (
         LOWER_IS_BETTER,
         PUBLISHED_MODEL,
@@ -135,7 +136,7 @@ def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any
         title = f"{metric} of {model} ({better} is better; * is told the true noise ratio)"
         if any(line.published for line in lines):
             title += f"; in brackets the paper's, with {PUBLISHED_MODEL}"
-        ranks = ranking_rows(group, metric)
+        ranks = ranking_rows(rank_selectors(group, metric, lower_is_better=metric in LOWER_IS_BETTER))
         tables = tables_by_data(lines, metric, with_intervals=as_markdown)
         shown = [(headers, rows, f"{data}: {title}") for data, headers, rows in tables]
         for headers, rows, caption in (*shown, (*ranks[:2], f"{metric}, mean ranks: {ranks[2]}")):

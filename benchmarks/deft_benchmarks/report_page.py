@@ -5,7 +5,6 @@ Like the page of a detection it is made for `file://`: its content security poli
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from deft_benchmarks.tables import (
     LOWER_IS_BETTER,
     PUBLISHED_MODEL,
     Line,
+    ScoreTable,
     by_model,
-    order_selectors,
     ranking_rows,
+    score_tables,
     summarise,
-    tables_by_data,
 )
 from deft_plugin.errors import InputError
 from deft_plugin.html_template import csp_hash, read_asset, read_template
@@ -38,29 +37,6 @@ Published = dict[tuple[str, str, str], dict[str, float]]
 
 METRICS = {"clean_f1": "Clean F1 (%)", "auroc": "AUROC of label quality"}
 STYLES = (("deft_plugin", "base.css"), ("deft_benchmarks", "bench_report.css"))
-_ENTRY = re.compile(
-    r"(?P<best>\*\*)?(?P<score>[\d.]+)(\*\*)?( ± (?P<half_width>[\d.]+))?( \((?P<published>[\d.]+)\))?(?P<failed> !)?"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A score of a table as text, and what belongs to it."""
-
-    score: str
-    half_width: str | None = None
-    published: str | None = None
-    is_best: bool = False
-    has_failed: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreTable:
-    """Scores on one data set: a row for each selector, the best first, and a column for each setting."""
-
-    data: str
-    settings: list[str]
-    rows: list[tuple[str, list[Entry]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +153,8 @@ def _metric_section(
 ) -> MetricSection:
     lower = metric in LOWER_IS_BETTER
     ranking = rank_selectors(cells, metric, lower_is_better=lower)
-    _, ranks, note = ranking_rows(cells, metric)
-    tables = [_score_table(lines, metric, *table) for table in tables_by_data(lines, metric)]
+    _, ranks, note = ranking_rows(ranking)
+    tables = score_tables(lines, metric)
     settings = sum(len(table.settings) for table in tables)
     if left_out := settings - ranking.num_blocks:
         note += f" {left_out} of {settings} settings are left out: a selector is missing or has failed there."
@@ -193,36 +169,10 @@ def _metric_section(
     )
 
 
-def _score_table(lines: list[Line], metric: str, data: str, headers: list[str], rows: list[list[str]]) -> ScoreTable:
-    names = order_selectors([line for line in lines if line.data == data], metric)  # in `rows` oracles have a star
-    entries = [[_entry(text) for text in texts] for _, *texts in rows]
-    return ScoreTable(data=data, settings=headers[1:], rows=list(zip(names, entries, strict=True)))
-
-
 def _diagram(ranking: Ranking, marks: Mapping[str, Mark], name: str) -> Markup | None:
     if len(ranking.selectors) < 2:
         return None
     return to_svg(rank_diagram(ranking, marks), label="Critical-difference diagram of mean ranks", name=name)
-
-
-def _entry(text: str) -> Entry:
-    """Read an entry of `deft_benchmarks.tables.tables_by_data`.
-
-    Examples
-    --------
-    >>> _entry("**96.2** ± 0.3 (95.1) !")
-    Entry(score='96.2', half_width='0.3', published='95.1', is_best=True, has_failed=True)
-    """
-    found = _ENTRY.fullmatch(text)
-    if found is None:
-        return Entry(score=text)
-    return Entry(
-        score=found["score"],
-        half_width=found["half_width"],
-        published=found["published"],
-        is_best=found["best"] is not None,
-        has_failed=found["failed"] is not None,
-    )
 
 
 def _data_rows(cells: Sequence[Cell]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_benchmarks.cells import Cell
-from deft_benchmarks.ranks import Mean, mean_of, rank_selectors
+from deft_benchmarks.ranks import Mean, Ranking, mean_of
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,40 @@ class Line:
     seconds: float
     errors: int
     published: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A score of a table as text, and what belongs to it.
+
+    Examples
+    --------
+    >>> Entry(score="96.2", half_width="0.3", published="95.1", is_best=True, has_failed=True).text()
+    '**96.2** ± 0.3 (95.1) !'
+    """
+
+    score: str
+    half_width: str | None = None
+    published: str | None = None
+    is_best: bool = False
+    has_failed: bool = False
+
+    def text(self, with_interval: bool = True) -> str:
+        """Write it in Markdown."""
+        text = f"**{self.score}**" if self.is_best else self.score
+        text += f" ± {self.half_width}" if with_interval and self.half_width is not None else ""
+        text += "" if self.published is None else f" ({self.published})"
+        return text + (" !" if self.has_failed else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """Scores on one data set: a row for each selector, the best first, and a column for each setting."""
+
+    data: str
+    settings: list[str]
+    rows: list[tuple[str, list[Entry]]]
+    oracles: set[str]
 
 
 def summarise(
@@ -127,46 +161,44 @@ def to_frame(lines: Sequence[Line]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def wide_table(lines: Sequence[Line], metric: str, *, with_intervals: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Lay one metric out with a row for each setting and a column for each selector; the best of a row is bold.
-
-    Returns
-    -------
-    headers : list of str
-    rows : list of list of str
-        Markdown: "**96.2** ± 0.3"; a published figure stands behind in brackets. "*" marks oracles, "!" failed cells.
-    """
-    names = order_selectors(lines, metric)
-    oracles = {line.selector for line in lines if line.is_told_noise_ratio}
-    settings = list(dict.fromkeys((line.data, line.setting) for line in lines))
-    by_key = {(line.data, line.setting, line.selector): line for line in lines}
-    rows: list[list[str]] = []
-    for data, setting in settings:
-        found = [by_key.get((data, setting, name)) for name in names]
-        scores = [line.means[metric].value for line in found if line and metric in line.means]
-        best = (min if metric in LOWER_IS_BETTER else max)(scores, default=None)
-        rows.append([data, setting, *(_entry(line, metric, best, with_intervals) for line in found)])
-    return ["data", "noise", *(name + (" *" if name in oracles else "") for name in names)], rows
+def score_tables(lines: Sequence[Line], metric: str) -> list[ScoreTable]:
+    """Lay one metric out with a table for each data set: a row for each selector, a column for each setting."""
+    tables: list[ScoreTable] = []
+    for data in dict.fromkeys(line.data for line in lines):
+        of_data = [line for line in lines if line.data == data]
+        names, settings = order_selectors(of_data, metric), list(dict.fromkeys(line.setting for line in of_data))
+        by_key = {(line.setting, line.selector): line for line in of_data}
+        best = {setting: _best(of_data, setting, metric) for setting in settings}
+        rows = [
+            (name, [_entry(by_key.get((setting, name)), metric, best[setting]) for setting in settings])
+            for name in names
+        ]
+        oracles = {line.selector for line in of_data if line.is_told_noise_ratio}
+        tables.append(ScoreTable(data=data, settings=settings, rows=rows, oracles=oracles))
+    return tables
 
 
 def tables_by_data(
     lines: Sequence[Line], metric: str, *, with_intervals: bool = True
 ) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Lay one metric out with a table for each data set: a row for each selector, a column for each setting.
+    """Write the tables of `score_tables` as text.
 
     Returns
     -------
     list of (data, headers, rows)
-        Entries as in `wide_table`, of which these are the columns.
+        Markdown: "**96.2** ± 0.3"; a published figure stands behind in brackets. "*" marks oracles, "!" failed cells.
     """
-    tables: list[tuple[str, list[str], list[list[str]]]] = []
-    for data in dict.fromkeys(line.data for line in lines):
-        of_data = [line for line in lines if line.data == data]
-        headers, rows = wide_table(of_data, metric, with_intervals=with_intervals)
-        settings = [row[1] for row in rows]
-        selectors = [[name, *(row[index] for row in rows)] for index, name in enumerate(headers) if index >= 2]
-        tables.append((data, ["selector", *settings], selectors))
-    return tables
+    return [
+        (
+            table.data,
+            ["selector", *table.settings],
+            [
+                [name + (" *" if name in table.oracles else ""), *(entry.text(with_intervals) for entry in entries)]
+                for name, entries in table.rows
+            ],
+        )
+        for table in score_tables(lines, metric)
+    ]
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -219,31 +251,39 @@ def order_selectors(lines: Sequence[Line], metric: str) -> list[str]:
     return sorted(scores, key=lambda name: sign * (sum(scores[name]) / len(scores[name])) if scores[name] else 1e9)
 
 
-def _entry(line: Line | None, metric: str, best: float | None, with_interval: bool) -> str:
+def _best(lines: Sequence[Line], setting: str, metric: str) -> float | None:
+    scores = [line.means[metric].value for line in lines if line.setting == setting and metric in line.means]
+    return (min if metric in LOWER_IS_BETTER else max)(scores, default=None)
+
+
+def _entry(line: Line | None, metric: str, best: float | None) -> Entry:
     if line is None:
-        return ""
+        return Entry(score="")
     if metric not in line.means:
-        return "failed" if line.errors else "-"
+        return Entry(score="failed" if line.errors else "-")
     mean, is_share = line.means[metric], metric not in ("auroc", "auprc", *LOWER_IS_BETTER)
     scale, digits = (100, 1) if is_share else (1, 3)
-    text = f"{scale * mean.value:.{digits}f}"
-    if best is not None and text == f"{scale * best:.{digits}f}":
-        text = f"**{text}**"
-    if with_interval and mean.half_width is not None:
-        text += f" ± {scale * mean.half_width:.{digits}f}"
-    if metric in line.published:
-        text += f" ({scale * line.published[metric]:.{digits}f})"
-    return text + (" !" if line.errors else "")
+
+    def shown(value: float | None) -> str | None:
+        return None if value is None else f"{scale * value:.{digits}f}"
+
+    score = f"{scale * mean.value:.{digits}f}"
+    return Entry(
+        score=score,
+        half_width=shown(mean.half_width),
+        published=shown(line.published.get(metric)),
+        is_best=score == shown(best),  # with all that look the same
+        has_failed=line.errors > 0,
+    )
 
 
-def ranking_rows(cells: Sequence[Cell], metric: str) -> tuple[list[str], list[list[str]], str]:
-    """Mean ranks of the selectors, and what the tests say.
+def ranking_rows(ranking: Ranking) -> tuple[list[str], list[list[str]], str]:
+    """Write mean ranks of the selectors as a table, and what the tests say.
 
     Returns
     -------
     headers, rows, note
     """
-    ranking = rank_selectors(cells, metric, lower_is_better=metric in LOWER_IS_BETTER)
     rows = [
         [name, f"{rank:.2f}", f"{wins} of {ranking.num_blocks}"]
         for name, rank, wins in zip(ranking.selectors, ranking.mean_ranks, ranking.wins, strict=True)

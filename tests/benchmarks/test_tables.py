@@ -13,8 +13,8 @@ from deft_benchmarks.tables import (
     ranking_rows,
     read_published,
     summarise,
+    tables_by_data,
     to_frame,
-    wide_table,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +142,14 @@ class TestRanks:
         assert rank_selectors(cells, "calibration_error", lower_is_better=True).selectors == ("a", "b")
 
 
+def wide_table(lines, metric):
+    """All tables as one, with a row for each setting."""
+    rows = []
+    for data, (_, *settings_), of_selectors in tables_by_data(lines, metric):
+        rows += [[data, name, *(row[k + 1] for row in of_selectors)] for k, name in enumerate(settings_)]
+    return ["data", "noise", *(row[0] for row in of_selectors)], rows
+
+
 class TestTables:
     def test_the_best_is_bold_and_the_published_stands_beside(self, tmp_path):
         file = tmp_path / "published.csv"
@@ -175,7 +183,7 @@ class TestTables:
 
     def test_ranking_says_what_is_not_told_apart(self):
         cells = matrix({name: [[f1], [f1 - 0.1]] for name, f1 in {"a": 0.9, "b": 0.8, "c": 0.7}.items()})
-        _, rows, note = ranking_rows(cells, "clean_f1")
+        _, rows, note = ranking_rows(rank_selectors(cells, "clean_f1"))
         assert rows[0] == ["a", "1.00", "2 of 2"]
         assert "Friedman" in note
         assert "not told apart" in note
