@@ -188,27 +188,23 @@ def prepare_run(
     )
 
 
-def relabel(prepared: PreparedRun, labels: np.ndarray, settings: RunSettings) -> PreparedRun:
+def relabel(prepared: PreparedRun, labels: np.ndarray, settings: RunSettings, *, plugins: Plugins) -> PreparedRun:
     """Set up a run over the same images with other labels; what does not depend on labels is computed once.
+
+    If a class has lost its last example, or gained its first, the run knows other classes, and shares nothing.
 
     Parameters
     ----------
     prepared : PreparedRun
-        Over images that can all be read.
+        Over images.
     labels : np.ndarray of shape (N,), int64 in [0, K)
     settings : RunSettings
         Seed, noise ratio and training may differ from those of `prepared`.
-
-    Raises
-    ------
-    InputError
-        If `labels` are not of the same classes.
+    plugins : Plugins
     """
+    assert prepared.data is not None
     if not np.array_equal(np.unique(labels), prepared.classes) or not prepared.is_readable.all():
-        raise InputError(
-            f"Expected labels of all {len(prepared.classes)} classes, and images that can all be read, to share what "
-            f"was computed, but got labels of {len(np.unique(labels))} classes. Prepare a run of its own."
-        )
+        return prepare_run(replace(prepared.data, labels=labels), settings=settings, plugins=plugins)
     run = prepared.run.with_labels(
         np.searchsorted(prepared.classes, labels),
         seed=settings.seed,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_benchmarks.instance_noise import read_pixels
+from deft_benchmarks.instance_noise import put_noise_in
 from deft_benchmarks.metrics import batch_mean_metrics, detection_metrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
@@ -79,8 +79,7 @@ def compare(
     chosen = [(name, plugins.selectors.load(name)) for name in selectors]
     truth = read_image_data(data)
     noise = plugins.noise_models.load(noise_mode)
-    extra = {"pixels": read_pixels(truth.images)} if getattr(noise, "needs_pixels", False) else {}
-    given = noise(truth.labels, num_classes=len(truth.class_names), noise_ratio=noise_ratio, seed=seed, **extra)
+    given = put_noise_in(noise, truth, noise_ratio=noise_ratio, seed=seed)
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())
     settings = RunSettings(

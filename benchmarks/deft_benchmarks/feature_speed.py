@@ -27,7 +27,7 @@ def measure_feature_pass(
         Images per second of both, and their ratio. The bare encoder runs on one preprocessed batch again and again.
     """
     from deft_plugin.features import compute_image_features
-    from deft_plugin.precision import compute_dtype, pick_device
+    from deft_plugin.precision import pick_device
 
     device = pick_device(device)
     backbone = plugins.backbones.load(model, model).to(device)
@@ -40,16 +40,20 @@ def measure_feature_pass(
         compute_image_features(backbone, images, device=device, batch_size=batch_size, cache_dir=folder)
         whole = len(images) / (time.perf_counter() - started)
     after = bare_images_per_second(backbone, images, device, batch_size)
-    bare = (before + after) / 2
+    setting = {"model": model, "device": device, "batch_size": batch_size, "num_images": len(images)}
+    return speed_figures(setting, "pass", whole, bare=(before + after) / 2)
+
+
+def speed_figures(setting: dict[str, Any], what: str, images_per_second: float, *, bare: float) -> dict[str, Any]:
+    """Put a speed beside that of the bare encoder, with the setting of both."""
+    from deft_plugin.precision import compute_dtype
+
     return {
-        "model": model,
-        "device": device,
-        "dtype": str(compute_dtype(device)),
-        "batch_size": batch_size,
-        "num_images": len(images),
+        **setting,
+        "dtype": str(compute_dtype(setting["device"])),
         "bare_images_per_second": round(bare, 1),
-        "pass_images_per_second": round(whole, 1),
-        "ratio": round(whole / bare, 3),
+        f"{what}_images_per_second": round(images_per_second, 1),
+        "ratio": round(images_per_second / bare, 3),
     }
 
 

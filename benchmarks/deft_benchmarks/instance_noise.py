@@ -15,7 +15,11 @@ from deft_benchmarks.noise import check_labels_and_ratio
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deft_plugin.data import ImageData
     from deft_plugin.image_sources import ImageSource
+    from deft_plugin.types import NoiseModel
 
 NORM_STD = 0.1
 PIXEL_SIZE = 32
@@ -113,6 +117,30 @@ class InstanceDependent:
                 scores[:, label] = -np.inf
                 targets[piece] = _draw_classes(scores, chance[piece])
         return targets
+
+
+def put_noise_in(
+    model: NoiseModel,
+    data: ImageData,
+    *,
+    noise_ratio: float,
+    seed: int,
+    pixels: Callable[[], npt.NDArray[np.uint8]] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Give noisy labels (N,) of a data set; a model that asks for pixels is handed them.
+
+    Parameters
+    ----------
+    model : NoiseModel
+    data : ImageData
+        Its labels are taken as the truth.
+    pixels : callable, optional
+        Gives all images at 32 x 32, for a caller that keeps them; else they are read.
+    """
+    extra: dict[str, Any] = {}
+    if getattr(model, "needs_pixels", False):
+        extra["pixels"] = read_pixels(data.images) if pixels is None else pixels()
+    return model(data.labels, num_classes=len(data.class_names), noise_ratio=noise_ratio, seed=seed, **extra)
 
 
 def _flip_rates(rng: np.random.Generator, size: int, ratio: float) -> npt.NDArray[np.float64]:

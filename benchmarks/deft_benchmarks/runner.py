@@ -9,7 +9,8 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from deft_benchmarks.cell_metrics import cell_metrics, metrics_of_classes, quality_histogram
 from deft_benchmarks.cells import Cell, cell_file, read_cell, setting_name, write_cell
-from deft_benchmarks.instance_noise import read_pixels
+from deft_benchmarks.instance_noise import put_noise_in, read_pixels
 from deft_benchmarks.memory import held_bytes
 from deft_benchmarks.recipes import Recipe, TrueData, load_data
 from deft_plugin.errors import InputError
@@ -133,9 +134,7 @@ class _DataBench:
 
     def __init__(self, recipe: Recipe, settings: MatrixSettings, plugins: Plugins) -> None:
         self._recipe, self._settings, self._plugins = recipe, settings, plugins
-        self._true: TrueData | None = None
         self._base: PreparedRun | None = None
-        self._pixels: np.ndarray | None = None
 
     def cells(self) -> Iterator[tuple[Cell, bool]]:
         """Cells in order, with whether they were there already."""
@@ -210,17 +209,23 @@ class _DataBench:
             seconds=round(time.perf_counter() - started, 3),
             peak_memory_mb=round(held_bytes("cpu", peak=True) / 2**20, 1),
             encoder_passes=int(prepared.feature_seconds > 0),
-            versions=_versions(),
-            git_commit=_git_commit(),
+            **self._origin,
             error=error,
             quality_histogram=histogram,
         )
 
-    @property
+    @cached_property
     def _truth(self) -> TrueData:
-        if self._true is None:
-            self._true = load_data(self._recipe, self._plugins, self._settings.data_root)
-        return self._true
+        return load_data(self._recipe, self._plugins, self._settings.data_root)
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return read_pixels(self._truth.data.images)
+
+    @cached_property
+    def _origin(self) -> dict[str, Any]:
+        """What code ran, the same for all cells of the data set."""
+        return {"versions": _versions(), "git_commit": _git_commit()}
 
     def _read_old(self, file: Path) -> Cell | None:
         """Read a cell that is there and did not fail."""
@@ -249,13 +254,8 @@ class _DataBench:
             assert given is not None
         else:
             model: Any = self._plugins.noise_models.load(noise.mode)
-            extra: dict[str, Any] = {}
-            if getattr(model, "needs_pixels", False):
-                self._pixels = read_pixels(truth.images) if self._pixels is None else self._pixels
-                extra["pixels"] = self._pixels
-            size = len(truth.class_names)
-            given = model(truth.labels, num_classes=size, noise_ratio=noise.ratio, seed=seed, **extra)
-            details = model.describe(size) if hasattr(model, "describe") else {}
+            given = put_noise_in(model, truth, noise_ratio=noise.ratio, seed=seed, pixels=lambda: self._pixels)
+            details = model.describe(len(truth.class_names)) if hasattr(model, "describe") else {}
         return given, float((given != truth.labels).mean()), details
 
     def _prepare(self, given: np.ndarray, seed: int, actual: float) -> PreparedRun:
@@ -272,10 +272,7 @@ class _DataBench:
         )
         if self._base is None:
             self._base = prepare_run(self._truth.data, settings=settings, plugins=self._plugins)
-        if len(np.unique(given)) < len(self._base.class_names):  # a class has lost its last example
-            data = replace(self._truth.data, labels=given)
-            return prepare_run(data, settings=settings, plugins=self._plugins)
-        return relabel(self._base, given, settings)
+        return relabel(self._base, given, settings, plugins=self._plugins)
 
     def _tuning(self, prepared: PreparedRun) -> str:
         from deft_plugin.tuning import pick_tuning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_benchmarks.feature_speed import bare_images_per_second
+from deft_benchmarks.feature_speed import bare_images_per_second, speed_figures
 from deft_benchmarks.memory import held_bytes
 from deft_plugin.data import read_image_data
 
@@ -58,7 +58,7 @@ def measure_images(data: Any, *, plugins: Plugins, model: str, device: str, batc
         Images per second of both, and their ratio.
     """
     from deft_plugin import Deft, detect
-    from deft_plugin.precision import compute_dtype, pick_device
+    from deft_plugin.precision import pick_device
 
     device = pick_device(device)
     deft = Deft()
@@ -74,16 +74,8 @@ def measure_images(data: Any, *, plugins: Plugins, model: str, device: str, batc
     count = sum(1 for _ in rows) + 1 - batch_size
     stream = count / (time.perf_counter() - started)
     bare = (before + bare_images_per_second(backbone, images, device, batch_size)) / 2
-    return {
-        "model": model,
-        "device": device,
-        "dtype": str(compute_dtype(device)),
-        "batch_size": batch_size,
-        "num_images": len(images),
-        "bare_images_per_second": round(bare, 1),
-        "stream_images_per_second": round(stream, 1),
-        "ratio": round(stream / bare, 3),
-    }
+    setting = {"model": model, "device": device, "batch_size": batch_size, "num_images": len(images)}
+    return speed_figures(setting, "stream", stream, bare=bare)
 
 
 def _features(count: int) -> Iterator[dict[str, Any]]:

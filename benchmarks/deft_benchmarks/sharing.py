@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deft_benchmarks.instance_noise import put_noise_in
 from deft_plugin.judging import RunSettings, judge, prepare_run
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def measure_sharing(
     dict
         Seconds of each alone, their sum, those of all together, and the ratio of the two.
     """
-    data, size = truth.data, len(truth.data.class_names)
-    given = plugins.noise_models.load("sym")(data.labels, num_classes=size, noise_ratio=noise_ratio, seed=0)
+    data = truth.data
+    given = put_noise_in(plugins.noise_models.load("sym"), data, noise_ratio=noise_ratio, seed=0)
     settings = RunSettings(
         model=model,
         device=device,

@@ -144,6 +144,24 @@ def test_a_cell_is_what_the_selector_gives_alone(run, clean_folder, fake_model):
         assert cell.metrics == pytest.approx(expected)
 
 
+def test_a_class_that_loses_its_last_example(run, install, make_plugin):
+    """Such a run shares nothing with the others, and knows the classes that are left."""
+
+    def register_noise_models(register):
+        def drop_last(labels, *, num_classes, noise_ratio, seed):
+            return np.where(labels == num_classes - 1, 0, labels)
+
+        register("drop_last", lambda: drop_last, summary="no example of the last class")
+
+    install(gone=make_plugin(register_noise_models=register_noise_models))
+    cells, _ = run(
+        noises=[Noise(mode="drop_last", ratio=0.3), Noise(mode="sym", ratio=0.3)], selectors=("label_match",)
+    )
+    assert [cell.error for cell in cells] == [None, None]
+    assert cells[0].num_classes == 3
+    assert cells[0].actual_noise_ratio == pytest.approx(1 / 3)
+
+
 def test_per_class(run):
     cells, _ = run(selectors=("label_match",), per_class=True)
     assert set(cells[0].per_class) == {"red", "green", "blue"}
