@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deft_plugin.errors import InputError
 from deft_plugin.finetune import Finetuning
-from deft_plugin.frozen import FrozenSettings, FrozenTuning
+from deft_plugin.frozen import FrozenSettings, FrozenTuning, Scores
 from deft_plugin.precision import compute_dtype
 from deft_plugin.run import Run
 from deft_plugin.trained import Detector
@@ -63,25 +63,37 @@ class Deft:
         return selection
 
     def train(self, run: Run) -> tuple[Selection, Detector]:
-        """Do as `select`, and keep what was trained."""
+        """Do as `select`, and give what was trained, too; a run is trained on once for all with these settings."""
         check_tuning(run.tuning)
         backbone, _ = run.require_images()
         tuning = pick_tuning(run.tuning, backbone, run.device)
-        return self._train_frozen(run, backbone) if tuning == FROZEN else self._train_encoder(run, backbone, tuning)
+        if tuning == FROZEN:
+            return self._train_frozen(run, backbone)
+        settings = run.training or self.finetune
+        return run.once(("deft", tuning, settings), lambda: self._train_encoder(run, backbone, tuning, settings))
+
+    def learn_prompts(self, run: Run) -> Scores:
+        """Learn prompts on the run's features, and score its examples; once for all with these settings."""
+        backbone, _ = run.require_images()
+
+        def learn() -> Scores:
+            tuning = FrozenTuning(
+                backbone,
+                run.class_names,
+                run.image_features,
+                run.labels,
+                run.folds,
+                n_folds=run.n_folds,
+                settings=self.frozen,
+                seed=run.seed,
+                device=run.device,
+            )
+            return tuning.fit(run.epoch_end)
+
+        return run.once(("deft", FROZEN, self.frozen), learn)
 
     def _train_frozen(self, run: Run, backbone: Backbone) -> tuple[Selection, Detector]:
-        tuning = FrozenTuning(
-            backbone,
-            run.class_names,
-            run.image_features,
-            run.labels,
-            run.folds,
-            n_folds=run.n_folds,
-            settings=self.frozen,
-            seed=run.seed,
-            device=run.device,
-        )
-        scores = tuning.fit(run.epoch_end)
+        scores = self.learn_prompts(run)
         off_diagonal = 1 - scores.transition.diagonal().cpu().numpy()
         details = {
             "tuning": FROZEN,
@@ -103,12 +115,14 @@ class Deft:
         )
         return _selection(scores.p_clean, scores.p_clean > 0.5, scores.predicted_labels, details), trained
 
-    def _train_encoder(self, run: Run, backbone: Backbone, name: str) -> tuple[Selection, Detector]:
+    def _train_encoder(
+        self, run: Run, backbone: Backbone, name: str, settings: FinetuneSettings
+    ) -> tuple[Selection, Detector]:
         if run.images is None:
             raise InputError(
                 f"Expected a run with images to train their encoder by {name!r}, but it has features only."
             )
-        settings, centre = run.training or self.finetune, _centre(run, backbone)
+        centre = _centre(run, backbone)
         if settings.protocol == "faithful" and not backbone.has_cone:
             raise InputError(
                 f"Expected a CLIP for protocol='faithful', but {backbone.name!r} has centred features, on which the "

@@ -55,6 +55,8 @@ class FrozenSettings:
     sharpening : float
         Factor on logits whenever labels are judged: a class posterior learned from noisy labels is flatter than
         the truth's.
+    is_out_of_sample : bool
+        False trains on all examples and judges the same ones, as the paper does; for comparison.
     """
 
     n_ctx: int = 16
@@ -66,6 +68,7 @@ class FrozenSettings:
     weight_decay: float = 2.5e-5
     text_updates_per_epoch: int = 1
     sharpening: float = 1.5
+    is_out_of_sample: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,8 @@ class Scores:
     Attributes
     ----------
     p_clean : Tensor of shape (N,)
+    posterior : Tensor of shape (N,)
+        Probability of the given label by the positive prompts alone.
     predicted_labels : Tensor of shape (N,), int64
     transition : Tensor of shape (K, K)
         Estimated probability of the given label (column) for a true class (row).
@@ -83,6 +88,7 @@ class Scores:
     """
 
     p_clean: Tensor
+    posterior: Tensor
     predicted_labels: Tensor
     transition: Tensor
     text: Tensor
@@ -114,7 +120,7 @@ class FrozenTuning:
     labels : np.ndarray of shape (N,), int64
         Given labels.
     folds : np.ndarray of shape (N,), int64 in [0, F)
-        Which fold judges the example.
+        Which fold judges the example. If the settings ask for no folds, there is one, which trains on all.
     n_folds : int
         F.
     settings : FrozenSettings
@@ -135,18 +141,23 @@ class FrozenTuning:
         seed: int,
         device: str = "cpu",
     ) -> None:
-        self.settings, self._n_folds = settings, n_folds
+        self.settings, self._n_folds, self._folds = settings, n_folds, folds
+        if not settings.is_out_of_sample:
+            self._n_folds, self._folds = 1, np.zeros_like(folds)
         self._scale = backbone.logit_scale
-        self._features, self._folds = features, folds
+        self._features = features
         self._device = torch.device(device)
         self._labels = torch.as_tensor(labels, device=self._device)
         self._num_classes = len(class_names)
         self._generator = torch.Generator().manual_seed(seed)
         self._prompts = SoftPrompts(backbone, class_names, n_ctx=settings.n_ctx, seed=seed, device=device)
-        self._train_rows = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
+        self._train_rows = [
+            np.flatnonzero(self._folds != fold) if settings.is_out_of_sample else np.arange(len(labels))
+            for fold in range(self._n_folds)
+        ]
         self._train_size = min(len(rows) for rows in self._train_rows)
         self._batch_size = minibatch_size(len(labels))
-        shape = (n_folds, self._num_classes, features.shape[1])
+        shape = (self._n_folds, self._num_classes, features.shape[1])
         self._residual = torch.zeros(shape, device=self._device, requires_grad=True)
         self._transition = functional.symmetric_transition(self._num_classes).to(self._device)
         self._text = torch.empty(0)
@@ -217,7 +228,9 @@ class FrozenTuning:
         labels, clean, pseudo = self._labels[index], self._is_clean[index], self._pseudo_labels[index]
         positive = self._positive_logits(images, text[POSITIVE], self._residual)  # (F, B, K)
         complement = functional.complementary_labels(pseudo, self._num_classes, self._generator)
-        margins = [self._margin(images, positive.detach(), text[NEGATIVE], of) for of in (pseudo, complement)]
+        # Of all classes: to gather text features of single labels is slower, above all backward.
+        negative = self._scale * (images @ text[NEGATIVE].T)  # (F, B, K)
+        margins = [self._margins(positive.detach(), negative, of) for of in (pseudo, complement)]
         dp = functional.dp_loss(*margins).mean(-1)  # (F,)
         sim = functional.sim_loss(positive, labels, clean)
         (dp + sim).sum().backward()
@@ -226,15 +239,16 @@ class FrozenTuning:
 
     def _positive_logits(self, images: Tensor, text: Tensor, residual: Tensor) -> Tensor:
         """Compute l+ = s · sim(I, T+), (F, B, K)."""
-        return self._scale * images @ self._prototypes(text, residual).transpose(1, 2)
+        return self._scale * (images @ self._prototypes(text, residual).transpose(1, 2))
 
     def _prototypes(self, text: Tensor, residual: Tensor) -> Tensor:
         return F.normalize(text + residual / self._scale, dim=-1)  # (F, K, D)
 
-    def _margin(self, images: Tensor, positive: Tensor, negative_text: Tensor, labels: Tensor) -> Tensor:
-        """Positive minus negative logit of `labels` (F, B)."""
-        negative = self._scale * (images * negative_text[labels]).sum(-1)  # (F, B)
-        return functional.margins(positive, negative, labels, self._transition)
+    def _margins(self, positive: Tensor, negative: Tensor, labels: Tensor) -> Tensor:
+        """Positive minus negative logits of `labels` (F, B)."""
+        return functional.margins(
+            positive, negative.gather(-1, labels.unsqueeze(-1)).squeeze(-1), labels, self._transition
+        )
 
     def _images(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self._features[rows]).to(self._device).float()
@@ -275,6 +289,7 @@ class FrozenTuning:
         positive = F.normalize(self._prototypes(self._text[POSITIVE], self._residual).mean(0), dim=-1)
         return Scores(
             p_clean=torch.sigmoid(margins),
+            posterior=logits.softmax(-1).gather(1, self._labels.unsqueeze(1)).squeeze(1),
             predicted_labels=logits.argmax(-1),
             transition=self._transition,
             text=torch.stack([positive, self._text[NEGATIVE]]),

@@ -6,7 +6,7 @@ one pass over the images and one training run, not eight.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
@@ -116,6 +116,16 @@ class Run:
     ) -> Run:
         """Make a run over the same images with other labels (N,); they share what does not depend on labels."""
         return replace(self, labels=labels, seed=seed, noise_ratio=noise_ratio, training=training)
+
+    def once(self, key: Hashable, compute: Callable[[], ValueT]) -> ValueT:
+        """Compute something on the first call with this key, and give the same object from then on.
+
+        For what several selectors build on and the run does not know: another run, such as one made by
+        `with_labels`, computes it anew.
+        """
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
 
     @property
     def num_classes(self) -> int:
@@ -262,6 +272,10 @@ class Run:
                 "a method that needs only pred_probs, such as 'confident_learning'."
             )
         return self.backbone, self.raw_features
+
+    @cached_property
+    def _computed(self) -> dict[Hashable, Any]:
+        return {}
 
     @cached_property
     def _training(self) -> tuple[History, LinearProbe]:

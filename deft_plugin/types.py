@@ -49,13 +49,15 @@ class Selector(Protocol):
     -----
     A selector with an attribute ``learns = False`` is handed runs of a single class, too.
 
-    Two more attributes are optional, and say for comparisons what a selector goes by; if one is missing, that is
-    unknown:
+    More attributes are optional, and say for comparisons what a selector goes by; if one of the first two is
+    missing, that is unknown:
 
     - ``consumes: tuple[str, ...]``, what it reads of a run besides the labels, out of "images", "features", "texts"
       (prompts of the class names), "zero_shot_logits", "neighbours", "training_losses", "training_pred_probs",
       "pred_probs" (out of sample);
-    - ``is_told_noise_ratio: bool``, True if its verdicts depend on ``run.noise_ratio``, where a run has one.
+    - ``is_told_noise_ratio: bool``, True if its verdicts depend on ``run.noise_ratio``, where a run has one;
+    - ``needs_cone: bool``, True if it fails on a backbone without one;
+    - ``variant_of: str``, the selector that it changes in one respect: it is compared with that one, not ranked.
     """
 
     needs_images: bool

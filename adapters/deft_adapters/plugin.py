@@ -35,5 +35,9 @@ def register_selectors(register: Register[SelectorLoader]) -> None:
         "prototype_gmm": ("PrototypeGmm", "distance to the class's prototype, a mixture in each class (RoLT)"),
         "matched_high_confidence": ("MatchedHighConfidence", "small loss by class, or a confident match (ProMix)"),
         "longremix": ("LongReMix", "clean for five epochs, or after a second training on those (LongReMix)"),
+        "deft_faithful": ("DeftFaithful", "variant of deft: the authors' protocol, which trains the encoder of a CLIP"),
+        "deft_in_sample": ("DeftInSample", "variant of deft: without folds, each label judged by what it taught"),
+        "deft_posterior": ("DeftPosterior", "variant of deft: ranked by the positive prompts alone"),
+        "deft_mixture": ("DeftMixture", "variant of deft: parted where a mixture of two Gaussians says"),
     }.items():
         register(name, functools.partial(_load, name, selector), summary=summary)

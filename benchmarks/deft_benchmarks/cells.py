@@ -40,6 +40,8 @@ class Cell:
         What the selector reads.
     is_told_noise_ratio : bool
         True for an oracle.
+    variant_of : str, optional
+        The selector that this one changes in one respect; variants are compared with it, and not ranked.
     metrics : dict of str to (float or None)
         See `deft_benchmarks.metrics.CellMetrics`; empty if the cell failed.
     per_class : dict, optional
@@ -54,6 +56,8 @@ class Cell:
     encoder_passes : int
         Passes over all images that this data set has cost in this command: 0 if the features were cached, else 1.
     versions : dict of str to str
+    machine : str
+        Processor, and the cores that the process may use.
     git_commit : str, optional
     error : str, optional
         Why the cell failed.
@@ -78,6 +82,7 @@ class Cell:
     selector: str
     consumes: list[str]
     is_told_noise_ratio: bool
+    variant_of: str | None
     metrics: dict[str, float | None]
     per_class: dict[str, dict[str, float | None]] | None
     details: dict[str, Any]
@@ -86,6 +91,7 @@ class Cell:
     peak_memory_mb: float
     encoder_passes: int
     versions: dict[str, str]
+    machine: str
     git_commit: str | None
     error: str | None = None
     quality_histogram: dict[str, list[int]] | None = None

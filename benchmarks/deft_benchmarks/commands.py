@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deft_benchmarks.matrix_commands import list_cells, report, run, table
+from deft_benchmarks.matrix_commands import choose_selectors, list_cells, report, run, table
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def scoring(plugins: Plugins, rows: str, data: str | None, json_file: Path | Non
 @bench.command("sharing")
 @click.argument("recipe")
 @click.option("--data", "data_root", type=click.Path(exists=True, path_type=Path), help="Folder of the recipe's files.")
-@click.option("--selectors", help="Names, separated by commas.  [default: all that are registered]")
+@click.option("--selectors", help="Names, separated by commas.  [default: all that the model can run]")
 @click.option("--noise-ratio", default=0.4, show_default=True, type=float)
 @click.option("--model", default="bridge-lite0", show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -149,7 +149,7 @@ def sharing(
     from deft_benchmarks.sharing import measure_sharing
     from deft_plugin.report import write_json
 
-    names = selectors.split(",") if selectors else [entry.name for entry in plugins.selectors]
+    names = choose_selectors(plugins, selectors, settings["model"])
     truth = load_data(find_recipe(recipe, plugins), plugins, data_root)
 
     def show(name: str, seconds: float) -> None:

@@ -19,7 +19,7 @@ METRICS = ("clean_f1", "auroc")
 @click.command("run")
 @click.argument("recipes", nargs=-1, required=True)
 @click.option("--data", "data_root", type=click.Path(exists=True, path_type=Path), help="Folder of the recipes' files.")
-@click.option("--selectors", help="Names, separated by commas.  [default: all that are registered]")
+@click.option("--selectors", help="Names, separated by commas.  [default: all that the model can run]")
 @click.option("--noise", default=DEFAULT_NOISE, show_default=True, help="model:ratio or human, separated by commas.")
 @click.option("--seeds", default="0", show_default=True, help="Numbers, separated by commas.")
 @click.option("--model", default="bridge-lite0", show_default=True)
@@ -41,9 +41,8 @@ def run(
     from deft_benchmarks.recipes import find_recipe
     from deft_benchmarks.runner import MatrixSettings, Noise, run_matrix
 
-    chosen = selectors.split(",") if selectors else [entry.name for entry in plugins.selectors]
     matrix = MatrixSettings(
-        selectors=chosen,
+        selectors=choose_selectors(plugins, selectors, settings["model"]),
         noises=[Noise.parse(text) for text in noise.split(",")],
         seeds=[int(seed) for seed in seeds.split(",")],
         **settings,
@@ -100,6 +99,18 @@ def report(results: tuple[Path, ...], published: Path | None, title: str, output
     found = read_published(published) if published else None
     file = write_report_page(read_cells(list(results)), output, published=found, title=title)
     click.echo(f"wrote {file}")
+
+
+def choose_selectors(plugins: Plugins, names: str | None, model: str) -> list[str]:
+    """Read names separated by commas; without them all that the model can run, and say which it cannot."""
+    from deft_benchmarks.runner import runnable_selectors
+
+    if names:
+        return names.split(",")
+    chosen, unfit = runnable_selectors(plugins, model)
+    for name in unfit:
+        click.echo(f"{name} is left out: it needs a CLIP, and {model} is none")
+    return chosen
 
 
 def _show_cell(cell: Cell, is_old: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import time
@@ -93,6 +94,15 @@ class MatrixSettings:
     force: bool = False
     per_class: bool = False
     cache_dir: Path | None = None
+
+
+def runnable_selectors(plugins: Plugins, model: str) -> tuple[list[str], list[str]]:
+    """Names of the registered selectors that a model can run, and of those that need another kind of model."""
+    names = [entry.name for entry in plugins.selectors]
+    if plugins.backbones.load(model, model).has_cone:
+        return names, []
+    unfit = [name for name in names if getattr(plugins.selectors.load(name), "needs_cone", False)]
+    return [name for name in names if name not in unfit], unfit
 
 
 def run_matrix(
@@ -203,6 +213,7 @@ class _DataBench:
             selector=name,
             consumes=list(getattr(selector, "consumes", ())),
             is_told_noise_ratio=details.get("noise_ratio_source") == "oracle",
+            variant_of=getattr(selector, "variant_of", None),
             metrics=metrics,
             per_class=per_class,
             details=details,
@@ -225,7 +236,7 @@ class _DataBench:
     @cached_property
     def _origin(self) -> dict[str, Any]:
         """What code ran, the same for all cells of the data set."""
-        return {"versions": _versions(), "git_commit": _git_commit()}
+        return {"versions": _versions(), "machine": _machine(), "git_commit": _git_commit()}
 
     def _read_old(self, file: Path) -> Cell | None:
         """Read a cell that is there and did not fail."""
@@ -284,6 +295,16 @@ class _DataBench:
 def _versions() -> dict[str, str]:
     names = ("deft-plugin", "torch", "numpy", "scikit-learn", "cleanlab", "open_clip_torch", "timm", "peft")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not a Linux, or none that says
+        processor = platform.processor() or platform.machine()
+    return f"{processor}, {cores} cores"
 
 
 def _git_commit() -> str | None:

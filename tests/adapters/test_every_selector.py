@@ -67,7 +67,9 @@ def colour_run(colours, backbone, **settings):
 
 
 def test_they_are_all_here(registry):
-    assert {entry.name for entry in registry if entry.plugin == "adapters"} == set(SELECTORS)
+    """But for the variants of DeFT, which have a file of their own."""
+    names = {entry.name for entry in registry if entry.plugin == "adapters"}
+    assert {name for name in names if not hasattr(registry.load(name), "variant_of")} == set(SELECTORS)
 
 
 @every_selector

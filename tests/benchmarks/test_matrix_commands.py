@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from deft_plugin.cli import main
+from deft_plugin.plugins import load_plugins
 
 
 @pytest.fixture
@@ -43,6 +45,23 @@ def test_run_and_run_again(results, deft, colour_folder):
     options = ("--selectors", "label_match", "--noise", "sym:0.3", "--model", "fake", "--results", folder)
     _, again, _ = deft("bench", "run", colour_folder, *options)
     assert again.count("(was there)") == 1
+
+
+def test_without_names_all_that_the_model_can_run(deft, colour_folder, tmp_path):
+    _, out, _ = deft("bench", "run", colour_folder, "--model", "fake", "--noise", "sym:0.3", "--results", tmp_path)
+    assert "deft_faithful is left out: it needs a CLIP, and fake is none" in out
+    cells = {file.stem: json.loads(file.read_text()) for file in tmp_path.rglob("*.json")}
+    names = {entry.name for entry in load_plugins().selectors}
+    assert set(cells) == names - {"deft_faithful"}
+    assert not any(cell["error"] for cell in cells.values())
+    variants = {name for name, cell in cells.items() if cell["variant_of"] == "deft"}
+    assert variants == {"deft_mixture", "deft_posterior", "deft_in_sample"}
+
+
+def test_one_that_the_model_cannot_run_fails_by_name(deft, colour_folder, tmp_path):
+    options = ("--model", "fake", "--selectors", "deft_faithful", "--results", tmp_path)
+    _, out, _ = deft("bench", "run", colour_folder, *options)
+    assert "failed: deft_plugin.errors.InputError: Expected a CLIP" in out
 
 
 def test_list(results, deft):

@@ -63,6 +63,7 @@ def make_cell(selector, *, place=0, data="photos", noise="sym", ratio=0.2, seed=
         "selector": selector,
         "consumes": [],
         "is_told_noise_ratio": selector == "small_loss",
+        "variant_of": None,
         "metrics": cell_metrics(quality > 0.5, quality, is_right),
         "per_class": None,
         "details": {},
@@ -71,6 +72,7 @@ def make_cell(selector, *, place=0, data="photos", noise="sym", ratio=0.2, seed=
         "peak_memory_mb": 1.0,
         "encoder_passes": 0,
         "versions": {"python": "3.11.7", "torch": "2.9"},
+        "machine": "a processor, 2 cores",
         "git_commit": "abc123",
         "quality_histogram": quality_histogram(quality, is_right),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -76,6 +77,7 @@ def test_a_cell_for_each_selector_noise_and_seed(run, tmp_path):
         assert cell.seconds >= 0
         assert cell.peak_memory_mb > 10
         assert cell.versions["torch"]
+        assert re.fullmatch(r".*\w.*, [1-9]\d* cores", cell.machine)
         assert (cell.num_examples, cell.num_classes, cell.model, cell.tuning) == (150, 3, "fake", "frozen")
     assert {cell.noise: cell.noise_details for cell in cells}["idn"]["matrix_shape"] == [3, 3072, 3]
     assert {cell.selector for cell in cells if cell.is_told_noise_ratio} == {"small_loss"}

@@ -41,6 +41,7 @@ def make_cell(selector="deft", *, data="CIFAR-100", noise="sym", ratio=0.4, seed
         "selector": selector,
         "consumes": [],
         "is_told_noise_ratio": selector == "small_loss",
+        "variant_of": None,
         "metrics": {} if f1 is None else {"clean_f1": f1, "auroc": f1, "calibration_error": 1 - f1},
         "per_class": None,
         "details": {},
@@ -49,6 +50,7 @@ def make_cell(selector="deft", *, data="CIFAR-100", noise="sym", ratio=0.4, seed
         "peak_memory_mb": 1.0,
         "encoder_passes": 0,
         "versions": {},
+        "machine": "a processor, 2 cores",
         "git_commit": None,
         "error": "RuntimeError: x" if f1 is None else None,
     }

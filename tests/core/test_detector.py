@@ -139,6 +139,7 @@ def test_a_tie_is_an_issue(make_run, monkeypatch):
     p_clean[0] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
     scores = Scores(
         p_clean=p_clean,
+        posterior=p_clean,
         predicted_labels=torch.zeros(SIZE, dtype=torch.int64),
         transition=torch.eye(4),
         text=torch.zeros(2, 4, DIM),

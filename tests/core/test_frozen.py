@@ -158,6 +158,20 @@ class TestFindsNoise:
         assert f1_of_wrong(pair, scores) > 0.9
 
 
+class TestInSample:
+    def test_wrong_labels_that_were_learned_look_better(self):
+        problem = Problem(size=60, spread=1.5)
+        wrong = torch.from_numpy(problem.is_wrong)
+        outside, inside = (problem.scores(is_out_of_sample=given) for given in (True, False))
+        assert_valid(inside, 60, 6)
+        assert inside.posterior[wrong].mean() > outside.posterior[wrong].mean() + 0.1
+
+    def test_all_are_trained_on_once(self, problem):
+        tuning = problem.tuning(is_out_of_sample=False)
+        (rows,) = np.concatenate(tuning._deal_batches(steps=3), axis=1)
+        assert sorted(rows) == list(range(600))
+
+
 class TestReproducible:
     def test_same_seed_same_bits(self, problem, scores):
         again = problem.scores()

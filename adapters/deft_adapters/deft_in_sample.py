@@ -1,0 +1,28 @@
+"""DeFT without folds: each label is judged by prompts that have learned from it, as in the paper."""
+
+from __future__ import annotations
+
+from deft_plugin import Deft, Run, Selection
+from deft_plugin.frozen import FrozenSettings
+
+
+class DeftInSample:
+    """DeFT on frozen features, trained on all examples and judging the same ones.
+
+    What scores from out of the sample add is the difference to ``deft``. Only for ``tuning="frozen"``; the tunings
+    that train the encoder are in sample anyway.
+    """
+
+    needs_images = True
+    consumes = Deft.consumes
+    is_told_noise_ratio = False
+    variant_of = "deft"
+
+    def select(self, run: Run) -> Selection:
+        """Train on all examples and judge each."""
+        scores = Deft(frozen=FrozenSettings(is_out_of_sample=False)).learn_prompts(run)
+        return Selection(
+            is_clean=(scores.p_clean > 0.5).cpu().numpy(),
+            label_quality=scores.p_clean.double().cpu().numpy(),
+            predicted_labels=scores.predicted_labels.cpu().numpy(),
+        )

@@ -1,0 +1,27 @@
+"""DeFT with another ranking: the same verdicts, ranked by the positive prompts alone."""
+
+from __future__ import annotations
+
+from deft_plugin import Deft, Run, Selection
+
+
+class DeftPosterior:
+    """DeFT's verdicts; label quality is the posterior of the given label by the positive prompts alone.
+
+    Out of sample, as p_clean is. What the negative prompts and the estimated transition add to a ranking is the
+    difference to ``deft``. Only for ``tuning="frozen"``.
+    """
+
+    needs_images = True
+    consumes = Deft.consumes
+    is_told_noise_ratio = False
+    variant_of = "deft"
+
+    def select(self, run: Run) -> Selection:
+        """Take DeFT's verdicts, from the same training if it has run, and rank them anew."""
+        scores = Deft().learn_prompts(run)
+        return Selection(
+            is_clean=(scores.p_clean > 0.5).cpu().numpy(),
+            label_quality=scores.posterior.double().cpu().numpy(),
+            predicted_labels=scores.predicted_labels.cpu().numpy(),
+        )
