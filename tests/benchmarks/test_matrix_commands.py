@@ -56,6 +56,7 @@ def test_without_names_all_that_the_model_can_run(deft, colour_folder, tmp_path)
     assert not any(cell["error"] for cell in cells.values())
     variants = {name for name, cell in cells.items() if cell["variant_of"] == "deft"}
     assert variants == {"deft_mixture", "deft_posterior", "deft_in_sample"}
+    assert set(cells["deft"]["order"][-3:]) == variants  # what they share is deft's time
 
 
 def test_one_that_the_model_cannot_run_fails_by_name(deft, colour_folder, tmp_path):
