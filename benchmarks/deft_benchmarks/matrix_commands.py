@@ -65,10 +65,17 @@ def list_cells(results: tuple[Path, ...]) -> None:
 @click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--metric", "metrics", multiple=True, help="Such as clean_f1 or auroc; may be given again.")
 @click.option("--published", type=click.Path(exists=True, path_type=Path), help="CSV with the paper's P and R.")
+@click.option("--overview", "is_overview", is_flag=True, help="One table over all data sets, without those of each.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="File for all metrics.")
 def table(
-    results: tuple[Path, ...], metrics: tuple[str, ...], published: Path | None, markdown: bool, csv_file: Path | None
+    results: tuple[Path, ...],
+    metrics: tuple[str, ...],
+    published: Path | None,
+    csv_file: Path | None,
+    *,
+    is_overview: bool,
+    markdown: bool,
 ) -> None:
     """Make tables of the cells below RESULTS: means over seeds with 95 % intervals, and mean ranks."""
     from deft_benchmarks.cells import read_cells
@@ -76,7 +83,7 @@ def table(
 
     cells = read_cells(list(results))
     found = read_published(published) if published else None
-    _print_tables(cells, metrics or METRICS, published=found, as_markdown=markdown)
+    _print_tables(cells, metrics or METRICS, published=found, as_markdown=markdown, is_overview=is_overview)
     if csv_file:
         to_frame(summarise(cells, found)).to_csv(csv_file, index=False)
         click.echo(f"wrote {csv_file}")
@@ -126,7 +133,14 @@ def _score(value: float | None) -> str:
     return "    -" if value is None else f"{value:.3f}"
 
 
-def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any, as_markdown: bool = False) -> None:
+def _print_tables(
+    cells: list[Cell],
+    metrics: tuple[str, ...],
+    *,
+    published: Any,
+    as_markdown: bool = False,
+    is_overview: bool = False,
+) -> None:
     from rich.console import Console
 
     from deft_benchmarks.ranks import rank_selectors
@@ -135,22 +149,28 @@ def _print_tables(cells: list[Cell], metrics: tuple[str, ...], *, published: Any
         PUBLISHED_MODEL,
         by_model,
         markdown,
+        overview,
         ranking_rows,
         rich_table,
+        score_tables,
         summarise,
-        tables_by_data,
+        table_text,
+        variant_tables,
     )
 
     for (model, group), metric in itertools.product(by_model(cells).items(), metrics):
         lines = summarise(group, published)
-        better = "lower" if metric in LOWER_IS_BETTER else "higher"
-        title = f"{metric} of {model} ({better} is better; * is told the true noise ratio)"
-        if any(line.published for line in lines):
+        is_lower_better = metric in LOWER_IS_BETTER
+        title = f"{metric} of {model} ({'lower' if is_lower_better else 'higher'} is better"
+        title += "; * is told the true noise ratio)" if any(line.is_told_noise_ratio for line in lines) else ")"
+        if any(line.published for line in lines) and not is_overview:
             title += f"; in brackets the paper's, with {PUBLISHED_MODEL}"
-        ranks = ranking_rows(rank_selectors(group, metric, lower_is_better=metric in LOWER_IS_BETTER))
-        tables = tables_by_data(lines, metric, with_intervals=as_markdown)
-        shown = [(headers, rows, f"{data}: {title}") for data, headers, rows in tables]
-        for headers, rows, caption in (*shown, (*ranks[:2], f"{metric}, mean ranks: {ranks[2]}")):
+        tables = [] if is_overview else score_tables(lines, metric)
+        tables += [overview(lines, metric), *variant_tables(lines, metric)]
+        shown = [table_text(table, with_intervals=as_markdown) for table in tables]
+        *ranks, note = ranking_rows(rank_selectors(group, metric, lower_is_better=is_lower_better))
+        shown = [(f"{heading}: {title}", headers, rows) for heading, headers, rows in shown]
+        for caption, headers, rows in (*shown, (f"{metric}, mean ranks: {note}", *ranks)):
             click.echo(f"\n{caption}")
             if as_markdown:
                 click.echo(f"\n{markdown(headers, rows)}")

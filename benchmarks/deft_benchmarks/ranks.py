@@ -70,13 +70,16 @@ def mean_of(values: Sequence[float]) -> Mean:
 def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool = False) -> Ranking:
     """Rank the selectors in each block, and average.
 
-    Blocks in which a selector is missing or has failed are left out. Seeds of one setting are not independent, so the
+    Variants, selectors that are told the true noise ratio, and those without any score are not ranked. Blocks in which
+    a selector is missing or has failed are left out. Seeds of one setting are not independent, so the
     blocks are settings: scores are averaged over seeds first.
     """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-    names = sorted({cell.selector for cell in cells})
-    scores = _scores(cells, metric, names)  # (blocks, selectors)
+    oracles = {cell.selector for cell in cells if cell.is_told_noise_ratio}
+    ranked = [cell for cell in cells if cell.variant_of is None and cell.selector not in oracles]
+    names = sorted({cell.selector for cell in ranked if cell.metrics.get(metric) is not None})
+    scores = _scores(ranked, metric, names)  # (blocks, selectors)
     if not len(scores):
         return Ranking(selectors=(), mean_ranks=(), wins=(), num_blocks=0, p_value=None, critical_difference=None)
     ranks = rankdata(scores if lower_is_better else -scores, axis=1)
@@ -103,7 +106,7 @@ def _scores(cells: Sequence[Cell], metric: str, names: list[str]) -> np.ndarray:
     """Mean over seeds (blocks, selectors) of the settings in which every selector has a score."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for cell in cells:
-        if (value := cell.metrics.get(metric)) is not None:
+        if cell.selector in names and (value := cell.metrics.get(metric)) is not None:
             found.setdefault((cell.data, cell.setting), {}).setdefault(cell.selector, []).append(value)
     whole = [values for values in found.values() if set(values) == set(names)]
     return np.array([[np.mean(values[name]) for name in names] for values in whole]).reshape(len(whole), len(names))

@@ -22,9 +22,11 @@ from deft_benchmarks.tables import (
     Line,
     ScoreTable,
     by_model,
+    overview,
     ranking_rows,
     score_tables,
     summarise,
+    variant_tables,
 )
 from deft_plugin.errors import InputError
 from deft_plugin.html_template import csp_hash, read_asset, read_template
@@ -48,6 +50,7 @@ class MetricSection:
     anchor, title : str
     is_higher_better : bool
     tables : list of ScoreTable
+        Of each data set, of all, and of variants.
     ranks : list of list of str
         Selector, mean rank, wins.
     note : str
@@ -145,7 +148,11 @@ def _model_part(
 ) -> ModelPart:
     lines = summarise(cells, published)
     metrics = [_metric_section(cells, lines, metric, marks, prefix) for metric in METRICS]
-    return ModelPart(name=name, metrics=metrics, plots=plot_sections(cells, lines, marks, prefix))
+    return ModelPart(
+        name=name,
+        metrics=metrics,
+        plots=plot_sections(cells, [line for line in lines if line.variant_of is None], marks, prefix),
+    )
 
 
 def _metric_section(
@@ -154,8 +161,9 @@ def _metric_section(
     lower = metric in LOWER_IS_BETTER
     ranking = rank_selectors(cells, metric, lower_is_better=lower)
     _, ranks, note = ranking_rows(ranking)
-    tables = score_tables(lines, metric)
-    settings = sum(len(table.settings) for table in tables)
+    of_data = score_tables(lines, metric)
+    tables = [*of_data, overview(lines, metric), *variant_tables(lines, metric)]
+    settings = sum(len(table.settings) for table in of_data)
     if left_out := settings - ranking.num_blocks:
         note += f" {left_out} of {settings} settings are left out: a selector is missing or has failed there."
     return MetricSection(
@@ -211,7 +219,7 @@ def _facts(cells: Sequence[Cell]) -> dict[str, str]:
     return {
         "data": _listed(cell.data for cell in cells),
         "models": _listed(cell.model_and_tuning for cell in cells),
-        "devices": _listed(f"{cell.device}, {cell.dtype}" for cell in cells),
+        "devices": _listed(f"{cell.device}, {cell.dtype} ({cell.machine})" for cell in cells),
         "seeds": _listed(cell.seed for cell in cells),
         "commits": _listed(cell.git_commit or "unknown" for cell in cells),
         "versions": "; ".join(f"{package} {_listed(found)}" for package, found in versions.items()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PUBLISHED_MODEL = "CLIP ViT-B/16"
+BEST_OTHER = "best of the others"
 LOWER_IS_BETTER = ("noise_miss_rate_at_budget", "calibration_error")
 
 
@@ -26,9 +27,10 @@ class Line:
 
     Attributes
     ----------
-    data, setting, model, selector : str
-        The model with its tuning.
+    data, noise, setting, model, selector : str
+        The setting is the noise with its ratio; the model has its tuning with it.
     is_told_noise_ratio : bool
+    variant_of : str, optional
     means : dict of str to Mean
         By metric.
     seconds : float
@@ -40,10 +42,12 @@ class Line:
     """
 
     data: str
+    noise: str
     setting: str
     model: str
     selector: str
     is_told_noise_ratio: bool
+    variant_of: str | None
     means: dict[str, Mean]
     seconds: float
     errors: int
@@ -76,9 +80,9 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
-    """Scores on one data set: a row for each selector, the best first, and a column for each setting."""
+    """Scores under a heading, such as a data set: a row for each selector, and a column for each setting."""
 
-    data: str
+    heading: str
     settings: list[str]
     rows: list[tuple[str, list[Entry]]]
     oracles: set[str]
@@ -162,43 +166,58 @@ def to_frame(lines: Sequence[Line]) -> pd.DataFrame:
 
 
 def score_tables(lines: Sequence[Line], metric: str) -> list[ScoreTable]:
-    """Lay one metric out with a table for each data set: a row for each selector, a column for each setting."""
+    """Lay one metric out with a table for each data set, without variants."""
     tables: list[ScoreTable] = []
     for data in dict.fromkeys(line.data for line in lines):
-        of_data = [line for line in lines if line.data == data]
-        names, settings = order_selectors(of_data, metric), list(dict.fromkeys(line.setting for line in of_data))
-        by_key = {(line.setting, line.selector): line for line in of_data}
-        best = {setting: _best(of_data, setting, metric) for setting in settings}
-        rows = [
-            (name, [_entry(by_key.get((setting, name)), metric, best[setting]) for setting in settings])
-            for name in names
-        ]
-        oracles = {line.selector for line in of_data if line.is_told_noise_ratio}
-        tables.append(ScoreTable(data=data, settings=settings, rows=rows, oracles=oracles))
-    return tables
+        of_data = [line for line in lines if line.data == data and line.variant_of is None]
+        scores = {(line.selector, line.setting): line for line in of_data}
+        tables.append(_lay_out(data, scores, order_selectors(of_data, metric), metric))
+    return [table for table in tables if table.rows]
 
 
-def tables_by_data(
-    lines: Sequence[Line], metric: str, *, with_intervals: bool = True
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Write the tables of `score_tables` as text.
+def overview(lines: Sequence[Line], metric: str) -> ScoreTable:
+    """Lay one metric out for all data sets, without variants: a column is a noise model, averaged over its ratios."""
+    means = [line for line in _over_ratios(lines, metric) if line.variant_of is None]
+    return _lay_out("mean over ratios", _by_data_and_noise(means), order_selectors(means, metric), metric)
+
+
+def variant_tables(lines: Sequence[Line], metric: str) -> list[ScoreTable]:
+    """Lay variants out beside the selector that they change, as `overview` does, and the best of the other selectors.
 
     Returns
     -------
-    list of (data, headers, rows)
+    list of ScoreTable
+        One for each selector that has variants.
+    """
+    means = _over_ratios(lines, metric)
+    tables: list[ScoreTable] = []
+    for base in dict.fromkeys(line.variant_of for line in means if line.variant_of is not None):
+        family = [line for line in means if base in (line.selector, line.variant_of)]
+        others = [line for line in means if line.variant_of is None and line.selector != base]
+        others = [line for line in others if not line.is_told_noise_ratio and metric in line.means]
+        scores = _by_data_and_noise(family)
+        better = min if metric in LOWER_IS_BETTER else max
+        for column in dict.fromkeys(column for _, column in scores):
+            if found := [line for (_, where), line in _by_data_and_noise(others).items() if where == column]:
+                scores[BEST_OTHER, column] = better(found, key=lambda line: line.means[metric].value)
+        names = order_selectors(family, metric)
+        tables.append(_lay_out(f"variants of {base}", scores, [*names, BEST_OTHER] if others else names, metric))
+    return tables
+
+
+def table_text(table: ScoreTable, *, with_intervals: bool = True) -> tuple[str, list[str], list[list[str]]]:
+    """Write a table as text.
+
+    Returns
+    -------
+    heading, headers, rows
         Markdown: "**96.2** ± 0.3"; a published figure stands behind in brackets. "*" marks oracles, "!" failed cells.
     """
-    return [
-        (
-            table.data,
-            ["selector", *table.settings],
-            [
-                [name + (" *" if name in table.oracles else ""), *(entry.text(with_intervals) for entry in entries)]
-                for name, entries in table.rows
-            ],
-        )
-        for table in score_tables(lines, metric)
+    rows = [
+        [name + (" *" if name in table.oracles else ""), *(entry.text(with_intervals) for entry in entries)]
+        for name, entries in table.rows
     ]
+    return table.heading, ["selector", *table.settings], rows
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -231,10 +250,12 @@ def _line(
     values = {name: [v for cell in cells if (v := cell.metrics.get(name)) is not None] for name in names}
     return Line(
         data=data,
+        noise=cells[0].noise,
         setting=setting,
         model=model,
         selector=selector,
         is_told_noise_ratio=any(cell.is_told_noise_ratio for cell in cells),
+        variant_of=cells[0].variant_of,
         means={name: mean_of(found) for name, found in values.items() if found},
         seconds=mean_of([cell.seconds for cell in cells]).value,
         errors=sum(cell.error is not None for cell in cells),
@@ -251,9 +272,45 @@ def order_selectors(lines: Sequence[Line], metric: str) -> list[str]:
     return sorted(scores, key=lambda name: sign * (sum(scores[name]) / len(scores[name])) if scores[name] else 1e9)
 
 
-def _best(lines: Sequence[Line], setting: str, metric: str) -> float | None:
-    scores = [line.means[metric].value for line in lines if line.setting == setting and metric in line.means]
-    return (min if metric in LOWER_IS_BETTER else max)(scores, default=None)
+def _over_ratios(lines: Sequence[Line], metric: str) -> list[Line]:
+    """Average each selector over the ratios of a noise model; without intervals, since ratios are no repetitions."""
+    groups: dict[tuple[str, str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.data, line.noise, line.selector), []).append(line)
+    return [
+        replace(
+            found[0],
+            setting=found[0].noise,
+            means={metric: replace(mean_of([line.means[metric].value for line in found]), half_width=None)}
+            if all(metric in line.means for line in found)
+            else {},
+            errors=sum(line.errors for line in found),
+            published={},
+        )
+        for found in groups.values()
+    ]
+
+
+def _by_data_and_noise(lines: Sequence[Line]) -> dict[tuple[str, str], Line]:
+    return {(line.selector, f"{line.data} {line.noise}"): line for line in lines}
+
+
+def _lay_out(heading: str, scores: dict[tuple[str, str], Line], names: Sequence[str], metric: str) -> ScoreTable:
+    """Make a table of lines by row and column; columns keep their order."""
+    columns = list(dict.fromkeys(column for _, column in scores))
+    values: dict[str, list[float]] = {column: [] for column in columns}
+    for (_, column), line in scores.items():
+        values[column] += [line.means[metric].value] if metric in line.means else []
+    better = min if metric in LOWER_IS_BETTER else max
+    best = {column: better(found, default=None) for column, found in values.items()}
+    return ScoreTable(
+        heading=heading,
+        settings=columns,
+        rows=[
+            (name, [_entry(scores.get((name, column)), metric, best[column]) for column in columns]) for name in names
+        ],
+        oracles={line.selector for line in scores.values() if line.is_told_noise_ratio},
+    )
 
 
 def _entry(line: Line | None, metric: str, best: float | None) -> Entry:

@@ -10,11 +10,14 @@ from deft_benchmarks.cells import Cell, cell_file, read_cell, read_cells, write_
 from deft_benchmarks.ranks import mean_of, rank_selectors
 from deft_benchmarks.tables import (
     markdown,
+    overview,
     ranking_rows,
     read_published,
+    score_tables,
     summarise,
-    tables_by_data,
+    table_text,
     to_frame,
+    variant_tables,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,6 +142,14 @@ class TestRanks:
         assert rank_selectors(cells, "clean_f1").num_blocks == 1
         assert rank_selectors([make_cell(f1=None)], "clean_f1").num_blocks == 0
 
+    def test_oracles_variants_and_failures_are_not_ranked(self):
+        cells = matrix(
+            {"a": [[0.9], [0.8]], "b": [[0.6], [0.5]], "small_loss": [[0.95], [0.95]], "c": [[None], [None]]}
+        )
+        cells += [make_cell("a_too", ratio=ratio, f1=0.99, variant_of="a") for ratio in (0.1, 0.2)]
+        found = rank_selectors(cells, "clean_f1")
+        assert (found.selectors, found.wins, found.num_blocks) == (("a", "b"), (2, 0), 2)
+
     def test_lower_is_better(self):
         cells = matrix({"a": [[0.9], [0.8]], "b": [[0.6], [0.5]]})
         assert rank_selectors(cells, "calibration_error", lower_is_better=True).selectors == ("a", "b")
@@ -147,7 +158,7 @@ class TestRanks:
 def wide_table(lines, metric):
     """All tables as one, with a row for each setting."""
     rows = []
-    for data, (_, *settings_), of_selectors in tables_by_data(lines, metric):
+    for data, (_, *settings_), of_selectors in map(table_text, score_tables(lines, metric)):
         rows += [[data, name, *(row[k + 1] for row in of_selectors)] for k, name in enumerate(settings_)]
     return ["data", "noise", *(row[0] for row in of_selectors)], rows
 
@@ -173,6 +184,30 @@ class TestTables:
     def test_lower_is_better(self):
         _, rows = wide_table(summarise([make_cell("a", f1=0.9), make_cell("b", f1=0.7)]), "calibration_error")
         assert rows[0][2:] == ["**0.100**", "0.300"]
+
+    def test_overview_averages_over_ratios_and_not_over_noise(self):
+        cells = [make_cell(ratio=ratio, f1=f1) for ratio, f1 in ((0.2, 0.9), (0.4, 0.8))]
+        cells += [make_cell(noise="idn", ratio=0.2, f1=0.6), make_cell(data="photos", noise="human", f1=0.5)]
+        cells += [make_cell("gmm", ratio=ratio, f1=f1) for ratio, f1 in ((0.2, 0.7), (0.4, None))]
+        cells += [make_cell("deft_too", ratio=0.2, f1=0.99, variant_of="deft")]
+        heading, headers, rows = table_text(overview(summarise(cells), "clean_f1"))
+        assert heading == "mean over ratios"
+        assert headers == ["selector", "CIFAR-100 idn", "CIFAR-100 sym", "photos human"]
+        assert rows == [["deft", "**60.0**", "**85.0**", "**50.0**"], ["gmm", "", "failed", ""]]
+
+    def test_variants_stand_beside_what_they_change_and_the_best_of_the_others(self):
+        cells = [
+            make_cell(name, f1=f1) for name, f1 in {"deft": 0.8, "gmm": 0.85, "aum": 0.7, "small_loss": 0.9}.items()
+        ]
+        cells += [make_cell("deft_too", f1=0.87, variant_of="deft")]
+        (table,) = variant_tables(summarise(cells), "clean_f1")
+        heading, headers, rows = table_text(table)
+        assert (heading, headers) == ("variants of deft", ["selector", "CIFAR-100 sym"])
+        assert rows == [["deft_too", "**87.0**"], ["deft", "80.0"], ["best of the others", "85.0"]]
+        (table,) = variant_tables(summarise(cells), "calibration_error")
+        assert table_text(table)[2][-1] == ["best of the others", "0.150"]
+        assert "deft_too" not in [row[0] for row in table_text(score_tables(summarise(cells), "clean_f1")[0])[2]]
+        assert variant_tables(summarise(cells[:-1]), "clean_f1") == []
 
     def test_frame(self):
         frame = to_frame(summarise([make_cell(seed=seed, f1=0.9 + seed / 100) for seed in range(3)]))
