@@ -64,7 +64,11 @@ def list_cells(results: tuple[Path, ...]) -> None:
 @click.command("table")
 @click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--metric", "metrics", multiple=True, help="Such as clean_f1 or auroc; may be given again.")
-@click.option("--published", type=click.Path(exists=True, path_type=Path), help="CSV with the paper's P and R.")
+@click.option(
+    "--published",
+    type=click.Path(exists=True, path_type=Path),
+    help="CSV of published P and R.  [default: the paper's]",
+)
 @click.option("--overview", "is_overview", is_flag=True, help="One table over all data sets, without those of each.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="File for all metrics.")
@@ -79,10 +83,10 @@ def table(
 ) -> None:
     """Make tables of the cells below RESULTS: means over seeds with 95 % intervals, and mean ranks."""
     from deft_benchmarks.cells import read_cells
-    from deft_benchmarks.tables import read_published, summarise, to_frame
+    from deft_benchmarks.tables import PUBLISHED, read_published, summarise, to_frame
 
     cells = read_cells(list(results))
-    found = read_published(published) if published else None
+    found = read_published(published or PUBLISHED)
     _print_tables(cells, metrics or METRICS, published=found, as_markdown=markdown, is_overview=is_overview)
     if csv_file:
         to_frame(summarise(cells, found)).to_csv(csv_file, index=False)
@@ -91,7 +95,11 @@ def table(
 
 @click.command("report")
 @click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--published", type=click.Path(exists=True, path_type=Path), help="CSV with the paper's P and R.")
+@click.option(
+    "--published",
+    type=click.Path(exists=True, path_type=Path),
+    help="CSV of published P and R.  [default: the paper's]",
+)
 @click.option("--title", default="Selectors compared", show_default=True, help="Heading of the page.")
 @click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The file.")
 def report(results: tuple[Path, ...], published: Path | None, title: str, output: Path) -> None:
@@ -101,9 +109,9 @@ def report(results: tuple[Path, ...], published: Path | None, title: str, output
     """
     from deft_benchmarks.cells import read_cells
     from deft_benchmarks.report_page import write_report_page
-    from deft_benchmarks.tables import read_published
+    from deft_benchmarks.tables import PUBLISHED, read_published
 
-    found = read_published(published) if published else None
+    found = read_published(published or PUBLISHED)
     file = write_report_page(read_cells(list(results)), output, published=found, title=title)
     click.echo(f"wrote {file}")
 

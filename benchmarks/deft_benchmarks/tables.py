@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PUBLISHED_MODEL = "CLIP ViT-B/16"
+PUBLISHED = Path(__file__).with_name("data") / "published_detection.csv"
+"""Figures of Wei et al., NeurIPS 2024, as printed on its authors' slides."""
+
 BEST_OTHER = "best of the others"
 LOWER_IS_BETTER = ("noise_miss_rate_at_budget", "calibration_error")
 
@@ -112,7 +115,7 @@ def by_model(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return dict(sorted(found.items()))
 
 
-def read_published(file: Path) -> dict[tuple[str, str, str], dict[str, float]]:
+def read_published(file: Path = PUBLISHED) -> dict[tuple[str, str, str], dict[str, float]]:
     """Read the paper's table of clean precision and recall in %, by data, setting and selector.
 
     Parameters

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from deft_benchmarks.recipes import Recipe, find_recipe, load_data, read_label_file
+from deft_benchmarks.tables import read_published
 from PIL import Image
 
 from deft_plugin import FinetuneSettings
@@ -41,6 +42,15 @@ def test_recipes_of_the_repository(file, plugins):
     assert recipe.hub or recipe.files or recipe.registered
     content = json.loads(file.read_text())
     assert (recipe.training.protocol == "faithful") == ("training" in content)
+
+
+def test_published_figures_find_their_data_set(plugins):
+    names = {find_recipe(str(file), plugins).name for file in RECIPES}
+    published = read_published()
+    assert len(published) == 72
+    assert {data for data, _, _ in published} <= names
+    assert {selector for _, _, selector in published} <= {entry.name for entry in plugins.selectors}
+    assert published["CIFAR-100", "sym 0.4", "deft"]["clean_precision"] == 0.9875
 
 
 def test_the_seven_of_the_paper_have_its_settings(plugins):
