@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deft_benchmarks.metrics import detection_metrics
+from deft_benchmarks.metrics import batch_mean_metrics, detection_metrics
 
 if TYPE_CHECKING:
     from deft_plugin import Detection
@@ -29,6 +29,19 @@ def cell_metrics(is_clean: np.ndarray, label_quality: np.ndarray, is_right: np.n
     scores["noise_miss_rate_at_budget"] = noise_miss_rate_at_budget(label_quality, is_right)
     scores["calibration_error"] = calibration_error(label_quality, is_right)
     return scores
+
+
+def batch_means(detection: Detection, is_right: np.ndarray) -> tuple[float | None, float | None]:
+    """Clean precision and recall over the batches of the last epoch, if the verdicts were made in them."""
+    details = detection.details
+    if details.get("protocol") != "faithful":
+        return None, None
+    from deft_plugin.finetune import epoch_batches
+
+    batches = epoch_batches(
+        len(is_right), details["batch_size"], seed=detection.settings["seed"], epoch=details["epochs"]
+    )
+    return batch_mean_metrics(~detection.is_label_issue, is_right, (rows.numpy() for rows in batches))
 
 
 def noise_miss_rate_at_budget(label_quality: np.ndarray, is_right: np.ndarray) -> float | None:

@@ -43,7 +43,8 @@ class Cell:
     variant_of : str, optional
         The selector that this one changes in one respect; variants are compared with it, and not ranked.
     metrics : dict of str to (float or None)
-        See `deft_benchmarks.metrics.CellMetrics`; empty if the cell failed.
+        See `deft_benchmarks.cell_metrics.cell_metrics`; of the faithful protocol also means over mini-batches. Empty if
+        the cell failed.
     per_class : dict, optional
     details : dict
         What the selector says of itself.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_benchmarks.cell_metrics import batch_means
 from deft_benchmarks.instance_noise import put_noise_in
-from deft_benchmarks.metrics import batch_mean_metrics, detection_metrics
+from deft_benchmarks.metrics import detection_metrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
 from deft_plugin.data import ImageData, read_image_data
@@ -120,7 +121,7 @@ def _result(name: str, detection: Detection, is_right: np.ndarray) -> SelectorRe
     details = detection.details
     source = details.get("noise_ratio_source")
     notes = [ORACLE_NOTE] if source == "oracle" else []
-    precision, recall = _batch_means(detection, is_right)
+    precision, recall = batch_means(detection, is_right)
     if precision is not None and recall is not None:
         notes.append(f"clean P {100 * precision:.1f}, R {100 * recall:.1f} as means over mini-batches")
     return SelectorResult(
@@ -133,16 +134,3 @@ def _result(name: str, detection: Detection, is_right: np.ndarray) -> SelectorRe
         batch_mean_clean_precision=precision,
         batch_mean_clean_recall=recall,
     )
-
-
-def _batch_means(detection: Detection, is_right: np.ndarray) -> tuple[float | None, float | None]:
-    """Clean precision and recall over the batches of the last epoch, if the verdicts were made in them."""
-    details = detection.details
-    if details.get("protocol") != "faithful":
-        return None, None
-    from deft_plugin.finetune import epoch_batches
-
-    batches = epoch_batches(
-        len(is_right), details["batch_size"], seed=detection.settings["seed"], epoch=details["epochs"]
-    )
-    return batch_mean_metrics(~detection.is_label_issue, is_right, (rows.numpy() for rows in batches))

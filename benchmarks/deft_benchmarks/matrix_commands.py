@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 DEFAULT_NOISE = "sym:0.4"
 METRICS = ("clean_f1", "auroc")
 
+published_option = click.option(
+    "--published",
+    type=click.Path(exists=True, path_type=Path),
+    help="CSV of published P and R.  [default: the paper's]",
+)
+
 
 @click.command("run")
 @click.argument("recipes", nargs=-1, required=True)
@@ -64,11 +70,7 @@ def list_cells(results: tuple[Path, ...]) -> None:
 @click.command("table")
 @click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--metric", "metrics", multiple=True, help="Such as clean_f1 or auroc; may be given again.")
-@click.option(
-    "--published",
-    type=click.Path(exists=True, path_type=Path),
-    help="CSV of published P and R.  [default: the paper's]",
-)
+@published_option
 @click.option("--overview", "is_overview", is_flag=True, help="One table over all data sets, without those of each.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="File for all metrics.")
@@ -95,11 +97,7 @@ def table(
 
 @click.command("report")
 @click.argument("results", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
-@click.option(
-    "--published",
-    type=click.Path(exists=True, path_type=Path),
-    help="CSV of published P and R.  [default: the paper's]",
-)
+@published_option
 @click.option("--title", default="Selectors compared", show_default=True, help="Heading of the page.")
 @click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The file.")
 def report(results: tuple[Path, ...], published: Path | None, title: str, output: Path) -> None:
@@ -176,9 +174,10 @@ def _print_tables(
         tables = [] if is_overview else score_tables(lines, metric)
         tables += [overview(lines, metric), *variant_tables(lines, metric)]
         shown = [table_text(table, with_intervals=as_markdown) for table in tables]
-        *ranks, note = ranking_rows(rank_selectors(group, metric, lower_is_better=is_lower_better))
         shown = [(f"{heading}: {title}", headers, rows) for heading, headers, rows in shown]
-        for caption, headers, rows in (*shown, (f"{metric}, mean ranks: {note}", *ranks)):
+        headers, rows, note = ranking_rows(rank_selectors(group, metric, lower_is_better=is_lower_better))
+        shown.append((f"{metric}, mean ranks: {note}", headers, rows))
+        for caption, headers, rows in shown:
             click.echo(f"\n{caption}")
             if as_markdown:
                 click.echo(f"\n{markdown(headers, rows)}")

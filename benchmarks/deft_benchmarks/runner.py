@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_benchmarks.cell_metrics import cell_metrics, metrics_of_classes, quality_histogram
+from deft_benchmarks.cell_metrics import batch_means, cell_metrics, metrics_of_classes, quality_histogram
 from deft_benchmarks.cells import Cell, cell_file, read_cell, setting_name, write_cell
 from deft_benchmarks.instance_noise import put_noise_in, read_pixels
 from deft_benchmarks.memory import held_bytes
@@ -203,6 +203,9 @@ class _DataBench:
             detection = judge(prepared, name, selector)
             is_clean, quality = ~detection.is_label_issue, detection.label_quality
             metrics, details = cell_metrics(is_clean, quality, is_right), dict(detection.details)
+            precision, recall = batch_means(detection, is_right)
+            if precision is not None:
+                metrics |= {"batch_mean_clean_precision": precision, "batch_mean_clean_recall": recall}
             histogram = quality_histogram(quality, is_right)
             if self._settings.per_class:
                 per_class = metrics_of_classes(is_clean, quality, is_right, detection)

@@ -16,7 +16,7 @@ from deft_benchmarks.runner import MatrixSettings, Noise, run_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deft_plugin import Selection, features, judging
+from deft_plugin import FinetuneSettings, Selection, features, judging
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.plugins import load_plugins
 
@@ -54,7 +54,7 @@ def run(fake_model, install, make_plugin, clean_folder, tmp_path):
 
     def go(recipes=None, **changes):
         chosen = {"selectors": SELECTORS, "noises": [Noise(mode="sym", ratio=0.3)], "seeds": [0], **changes}
-        matrix = MatrixSettings(model="fake", device="cpu", results=tmp_path / "results", **chosen)
+        matrix = MatrixSettings(**{"model": "fake", "device": "cpu", "results": tmp_path / "results", **chosen})
         told = []
         recipes = recipes or [Recipe(name="colours", files=str(clean_folder))]
         cells = run_matrix(recipes, matrix, load_plugins(), report=lambda cell, is_old: told.append((cell, is_old)))
@@ -110,6 +110,19 @@ def test_one_more_selector_costs_itself_alone(run):
     assert [is_old for _, is_old in told] == [True, True, False, False]
     _, told = run(force=True)
     assert not any(is_old for _, is_old in told)
+
+
+def test_the_faithful_protocol_on_a_clip(run, clean_folder, tiny_model_folder):
+    training = FinetuneSettings(epochs=1, batch_size=50, n_ctx=2)
+    recipe = Recipe(name="colours", files=str(clean_folder), training=training)
+    cells, _ = run([recipe], selectors=("label_match", "deft_faithful"), model=str(tiny_model_folder))
+    other, faithful = cells
+    assert (faithful.error, faithful.variant_of, faithful.details["tuning"]) == (None, "deft", "vpt_deep")
+    assert faithful.details["batch_size"] == 50
+    for name in ("precision", "recall"):
+        means = faithful.metrics[f"batch_mean_clean_{name}"]
+        assert means == pytest.approx(faithful.metrics[f"clean_{name}"], abs=0.2)
+        assert f"batch_mean_clean_{name}" not in other.metrics
 
 
 def test_one_pass_of_the_encoder_for_all_cells(run, fake_model, monkeypatch):
