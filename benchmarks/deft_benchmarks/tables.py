@@ -83,7 +83,10 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
-    """Scores under a heading, such as a data set: a row for each selector, and a column for each setting."""
+    """Scores under a heading, such as a data set: a row for each selector, and a column for each setting.
+
+    In tables over several data sets a column is a data set and a noise model.
+    """
 
     heading: str
     settings: list[str]
@@ -276,16 +279,21 @@ def order_selectors(lines: Sequence[Line], metric: str) -> list[str]:
 
 
 def _over_ratios(lines: Sequence[Line], metric: str) -> list[Line]:
-    """Average each selector over the ratios of a noise model; without intervals, since ratios are no repetitions."""
+    """Average each selector over the ratios of a noise model, if it has a score at all of them.
+
+    Without intervals, since ratios are no repetitions.
+    """
     groups: dict[tuple[str, str, str], list[Line]] = {}
+    settings: dict[tuple[str, str], set[str]] = {}
     for line in lines:
         groups.setdefault((line.data, line.noise, line.selector), []).append(line)
+        settings.setdefault((line.data, line.noise), set()).add(line.setting)
     return [
         replace(
             found[0],
             setting=found[0].noise,
             means={metric: replace(mean_of([line.means[metric].value for line in found]), half_width=None)}
-            if all(metric in line.means for line in found)
+            if {line.setting for line in found if metric in line.means} == settings[found[0].data, found[0].noise]
             else {},
             errors=sum(line.errors for line in found),
             published={},

@@ -194,6 +194,8 @@ class TestTables:
         assert heading == "mean over ratios"
         assert headers == ["selector", "CIFAR-100 idn", "CIFAR-100 sym", "photos human"]
         assert rows == [["deft", "**60.0**", "**85.0**", "**50.0**"], ["gmm", "", "failed", ""]]
+        _, _, rows = table_text(overview(summarise([one for one in cells if one.error is None]), "clean_f1"))
+        assert rows[1] == ["gmm", "", "-", ""]  # one ratio is missing: no mean beside means of two
 
     def test_variants_stand_beside_what_they_change_and_the_best_of_the_others(self):
         cells = [
