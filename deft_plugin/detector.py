@@ -73,11 +73,20 @@ class Deft:
         return run.once(("deft", tuning, settings), lambda: self._train_encoder(run, backbone, tuning, settings))
 
     def learn_prompts(self, run: Run) -> Scores:
-        """Learn prompts on the run's features, and score its examples; once for all with these settings."""
+        """Learn prompts on the run's features, and score its examples; once for all with these settings.
+
+        Raises
+        ------
+        InputError
+            If the run's tuning is not "frozen".
+        """
         backbone, _ = run.require_images()
+        tuning = pick_tuning(run.tuning, backbone, run.device)
+        if tuning != FROZEN:
+            raise InputError(f"Expected tuning='frozen' to learn prompts on features alone, but got {tuning!r}.")
 
         def learn() -> Scores:
-            tuning = FrozenTuning(
+            return FrozenTuning(
                 backbone,
                 run.class_names,
                 run.image_features,
@@ -87,8 +96,7 @@ class Deft:
                 settings=self.frozen,
                 seed=run.seed,
                 device=run.device,
-            )
-            return tuning.fit(run.epoch_end)
+            ).fit(run.epoch_end)
 
         return run.once(("deft", FROZEN, self.frozen), learn)
 

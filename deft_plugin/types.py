@@ -56,7 +56,7 @@ class Selector(Protocol):
       (prompts of the class names), "zero_shot_logits", "neighbours", "training_losses", "training_pred_probs",
       "pred_probs" (out of sample);
     - ``is_told_noise_ratio: bool``, True if its verdicts depend on ``run.noise_ratio``, where a run has one;
-    - ``needs_cone: bool``, True if it fails on a backbone without one;
+    - ``needs: tuple[str, ...]``, what it fails without: "cone", a backbone that has one, and "frozen", that tuning;
     - ``variant_of: str``, the selector that it changes in one respect: it is compared with that one, not ranked.
     """
 

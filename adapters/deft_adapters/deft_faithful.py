@@ -20,7 +20,7 @@ class DeftFaithful:
     """
 
     needs_images = True
-    needs_cone = True
+    needs = ("cone",)
     consumes = ("images", "texts")
     is_told_noise_ratio = False
     variant_of = "deft"

@@ -14,12 +14,19 @@ class DeftInSample:
     """
 
     needs_images = True
+    needs = ("frozen",)
     consumes = Deft.consumes
     is_told_noise_ratio = False
     variant_of = "deft"
 
     def select(self, run: Run) -> Selection:
-        """Train on all examples and judge each."""
+        """Train on all examples and judge each.
+
+        Raises
+        ------
+        InputError
+            If the run's tuning is not "frozen".
+        """
         scores = Deft(frozen=FrozenSettings(is_out_of_sample=False)).learn_prompts(run)
         return Selection(
             is_clean=(scores.p_clean > 0.5).cpu().numpy(),

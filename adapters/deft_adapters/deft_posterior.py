@@ -13,12 +13,19 @@ class DeftPosterior:
     """
 
     needs_images = True
+    needs = ("frozen",)
     consumes = Deft.consumes
     is_told_noise_ratio = False
     variant_of = "deft"
 
     def select(self, run: Run) -> Selection:
-        """Take DeFT's verdicts, from the same training if it has run, and rank them anew."""
+        """Take DeFT's verdicts, from the same training if it has run, and rank them anew.
+
+        Raises
+        ------
+        InputError
+            If the run's tuning is not "frozen".
+        """
         scores = Deft().learn_prompts(run)
         return Selection(
             is_clean=(scores.p_clean > 0.5).cpu().numpy(),

@@ -149,7 +149,7 @@ def sharing(
     from deft_benchmarks.sharing import measure_sharing
     from deft_plugin.report import write_json
 
-    names = choose_selectors(plugins, selectors, settings["model"])
+    names = choose_selectors(plugins, selectors, model=settings["model"], tuning="auto", device=settings["device"])
     truth = load_data(find_recipe(recipe, plugins), plugins, data_root)
 
     def show(name: str, seconds: float) -> None:

@@ -48,7 +48,9 @@ def run(
     from deft_benchmarks.runner import MatrixSettings, Noise, run_matrix
 
     matrix = MatrixSettings(
-        selectors=choose_selectors(plugins, selectors, settings["model"]),
+        selectors=choose_selectors(
+            plugins, selectors, model=settings["model"], tuning=settings["tuning"], device=settings["device"]
+        ),
         noises=[Noise.parse(text) for text in noise.split(",")],
         seeds=[int(seed) for seed in seeds.split(",")],
         **settings,
@@ -114,15 +116,16 @@ def report(results: tuple[Path, ...], published: Path | None, title: str, output
     click.echo(f"wrote {file}")
 
 
-def choose_selectors(plugins: Plugins, names: str | None, model: str) -> list[str]:
-    """Read names separated by commas; without them all that the model can run, and say which it cannot."""
+def choose_selectors(plugins: Plugins, names: str | None, *, model: str, tuning: str, device: str) -> list[str]:
+    """Read names separated by commas; without them take all that can run, and say which cannot."""
     from deft_benchmarks.runner import runnable_selectors
 
     if names:
         return names.split(",")
-    chosen, unfit = runnable_selectors(plugins, model)
-    for name in unfit:
-        click.echo(f"{name} is left out: it needs a CLIP, and {model} is none")
+    chosen, lacks = runnable_selectors(plugins, model=model, tuning=tuning, device=device)
+    for name, need in lacks.items():
+        text = {"cone": f"it needs a CLIP, and {model} is none", "frozen": "it needs --tuning frozen"}
+        click.echo(f"{name} is left out: {text[need]}")
     return chosen
 
 

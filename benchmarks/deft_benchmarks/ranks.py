@@ -36,6 +36,8 @@ class Ranking:
         selectors or two blocks.
     critical_difference : float, optional
         Nemenyi, alpha 0.05: mean ranks that differ by less are not told apart.
+    left_out : tuple of str
+        Selectors that are not ranked.
 
     References
     ----------
@@ -48,6 +50,7 @@ class Ranking:
     num_blocks: int
     p_value: float | None
     critical_difference: float | None
+    left_out: tuple[str, ...]
 
 
 def mean_of(values: Sequence[float]) -> Mean:
@@ -80,8 +83,17 @@ def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool 
     ranked = [cell for cell in cells if cell.variant_of is None and cell.selector not in oracles]
     names = sorted({cell.selector for cell in ranked if cell.metrics.get(metric) is not None})
     scores = _scores(ranked, metric, names)  # (blocks, selectors)
+    left_out = tuple(sorted({cell.selector for cell in cells} - set(names)))
     if not len(scores):
-        return Ranking(selectors=(), mean_ranks=(), wins=(), num_blocks=0, p_value=None, critical_difference=None)
+        return Ranking(
+            selectors=(),
+            mean_ranks=(),
+            wins=(),
+            num_blocks=0,
+            p_value=None,
+            critical_difference=None,
+            left_out=left_out,
+        )
     ranks = rankdata(scores if lower_is_better else -scores, axis=1)
     mean_ranks, wins = ranks.mean(0), (ranks == ranks.min(1, keepdims=True)).sum(0)
     size, count = len(names), len(scores)
@@ -99,6 +111,7 @@ def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool 
         num_blocks=count,
         p_value=p_value,
         critical_difference=critical,
+        left_out=left_out,
     )
 
 

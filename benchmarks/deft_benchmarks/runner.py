@@ -96,13 +96,18 @@ class MatrixSettings:
     cache_dir: Path | None = None
 
 
-def runnable_selectors(plugins: Plugins, model: str) -> tuple[list[str], list[str]]:
-    """Names of the registered selectors that a model can run, and of those that need another kind of model."""
+def runnable_selectors(plugins: Plugins, *, model: str, tuning: str, device: str) -> tuple[list[str], dict[str, str]]:
+    """Names of the registered selectors that can run, and of the others with what they lack."""
+    from deft_plugin.tuning import FROZEN, pick_tuning
+    from deft_plugin.workers import this_process
+
+    backbone = plugins.backbones.load(model, model)
+    is_frozen = pick_tuning(tuning, backbone, this_process(device).device) == FROZEN
+    there = {"cone": backbone.has_cone, "frozen": is_frozen}
     names = [entry.name for entry in plugins.selectors]
-    if plugins.backbones.load(model, model).has_cone:
-        return names, []
-    unfit = [name for name in names if getattr(plugins.selectors.load(name), "needs_cone", False)]
-    return [name for name in names if name not in unfit], unfit
+    needs = {name: getattr(plugins.selectors.load(name), "needs", ()) for name in names}
+    lacks = {name: [need for need in needs[name] if not there.get(need, True)] for name in names}
+    return [name for name in names if not lacks[name]], {name: lacks[name][0] for name in names if lacks[name]}
 
 
 def run_matrix(

@@ -362,4 +362,7 @@ def ranking_rows(ranking: Ranking) -> tuple[list[str], list[list[str]], str]:
             f" Friedman test: p = {ranking.p_value:.2g}. Nemenyi (alpha 0.05): mean ranks that differ by less than "
             f"{ranking.critical_difference:.2f} are not told apart."
         )
+    if ranking.left_out:
+        names = ", ".join(ranking.left_out)
+        note += f" Not ranked, as they are told the noise ratio, are variants or have failed: {names}."
     return ["selector", "mean rank", "best in"], rows, note

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from deft_adapters.deft_mixture import find_threshold
@@ -85,6 +87,12 @@ def test_posterior_is_a_probability_of_the_given_label(prepared):
     assert not np.allclose(quality, select(run, "deft").label_quality)
     predicted = select(run, "deft").predicted_labels
     assert (quality[predicted != run.labels] <= 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["deft_posterior", "deft_in_sample"])
+def test_they_do_not_stand_in_for_another_tuning(prepared, name):
+    with pytest.raises(InputError, match=r"Expected tuning='frozen' to learn prompts .* but got 'lora'"):
+        select(dataclasses.replace(prepared[0].run, tuning="lora"), name)
 
 
 class TestMixture:

@@ -59,6 +59,18 @@ def test_without_names_all_that_the_model_can_run(deft, colour_folder, tmp_path)
     assert set(cells["deft"]["order"][-3:]) == variants  # what they share is deft's time
 
 
+def test_what_another_tuning_leaves_out(deft, colour_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "deft_benchmarks.runner.run_matrix", lambda _recipes, matrix, _plugins, report: told.append(matrix)
+    )
+    monkeypatch.setattr("deft_benchmarks.matrix_commands._print_tables", lambda *_args, **_settings: None)
+    told = []
+    _, out, _ = deft("bench", "run", colour_folder, "--model", "fake", "--tuning", "lora", "--results", tmp_path)
+    assert "deft_posterior is left out: it needs --tuning frozen" in out
+    assert {"deft", "deft_mixture", "gmm"} < set(told[0].selectors)
+    assert {"deft_posterior", "deft_in_sample", "deft_faithful"}.isdisjoint(told[0].selectors)
+
+
 def test_one_that_the_model_cannot_run_fails_by_name(deft, colour_folder, tmp_path):
     options = ("--model", "fake", "--selectors", "deft_faithful", "--results", tmp_path)
     _, out, _ = deft("bench", "run", colour_folder, *options)

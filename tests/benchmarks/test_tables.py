@@ -149,6 +149,8 @@ class TestRanks:
         cells += [make_cell("a_too", ratio=ratio, f1=0.99, variant_of="a") for ratio in (0.1, 0.2)]
         found = rank_selectors(cells, "clean_f1")
         assert (found.selectors, found.wins, found.num_blocks) == (("a", "b"), (2, 0), 2)
+        assert found.left_out == ("a_too", "c", "small_loss")
+        assert ranking_rows(found)[2].endswith("have failed: a_too, c, small_loss.")
 
     def test_lower_is_better(self):
         cells = matrix({"a": [[0.9], [0.8]], "b": [[0.6], [0.5]]})
