@@ -172,12 +172,13 @@ def _print_tables(
         is_lower_better = metric in LOWER_IS_BETTER
         title = f"{metric} of {model} ({'lower' if is_lower_better else 'higher'} is better"
         title += "; * is told the true noise ratio)" if any(line.is_told_noise_ratio for line in lines) else ")"
-        if any(line.published for line in lines) and not is_overview:
-            title += f"; in brackets the paper's, with {PUBLISHED_MODEL}"
         tables = [] if is_overview else score_tables(lines, metric)
         tables += [overview(lines, metric), *variant_tables(lines, metric)]
-        shown = [table_text(table, with_intervals=as_markdown) for table in tables]
-        shown = [(f"{heading}: {title}", headers, rows) for heading, headers, rows in shown]
+        shown: list[tuple[str, list[str], list[list[str]]]] = []
+        for each in tables:
+            brackets = f"; in brackets the paper's, with {PUBLISHED_MODEL}" if each.has("published") else ""
+            _, headers, rows = table_text(each, with_intervals=as_markdown)
+            shown.append((f"{each.heading}: {title}{brackets}", headers, rows))
         headers, rows, note = ranking_rows(rank_selectors(group, metric, lower_is_better=is_lower_better))
         shown.append((f"{metric}, mean ranks: {note}", headers, rows))
         for caption, headers, rows in shown:

@@ -69,7 +69,7 @@ class MetricSection:
 
     def has(self, field: str) -> bool:
         """Tell whether any entry has, such as, a published figure."""
-        return any(getattr(entry, field) for table in self.tables for _, row in table.rows for entry in row)
+        return any(table.has(field) for table in self.tables)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,10 @@ class ScoreTable:
     rows: list[tuple[str, list[Entry]]]
     oracles: set[str]
 
+    def has(self, field: str) -> bool:
+        """Tell whether any entry has, such as, a published figure."""
+        return any(getattr(entry, field) for _, entries in self.rows for entry in entries)
+
 
 def summarise(
     cells: Sequence[Cell], published: dict[tuple[str, str, str], dict[str, float]] | None = None
@@ -240,9 +244,8 @@ def rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in headers:
-        table.add_column(
-            header, justify="left" if header in ("data", "noise", "selector") else "right", overflow="fold"
-        )
+        is_name = header == "selector"
+        table.add_column(header, justify="left" if is_name else "right", overflow="fold", no_wrap=is_name)
     for row in rows:
         table.add_row(*(Text(entry.replace("**", ""), style="bold" if "**" in entry else "") for entry in row))
     return table
