@@ -157,6 +157,7 @@ def _print_tables(
         LOWER_IS_BETTER,
         PUBLISHED_MODEL,
         by_model,
+        is_in_percent,
         markdown,
         overview,
         ranking_rows,
@@ -170,7 +171,8 @@ def _print_tables(
     for (model, group), metric in itertools.product(by_model(cells).items(), metrics):
         lines = summarise(group, published)
         is_lower_better = metric in LOWER_IS_BETTER
-        title = f"{metric} of {model} ({'lower' if is_lower_better else 'higher'} is better"
+        title = f"{metric}{' in %' if is_in_percent(metric) else ''} of {model} "
+        title += f"({'lower' if is_lower_better else 'higher'} is better"
         title += "; * is told the true noise ratio)" if any(line.is_told_noise_ratio for line in lines) else ")"
         tables = [] if is_overview else score_tables(lines, metric)
         tables += [overview(lines, metric), *variant_tables(lines, metric)]

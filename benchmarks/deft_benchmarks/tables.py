@@ -230,6 +230,11 @@ def table_text(table: ScoreTable, *, with_intervals: bool = True) -> tuple[str, 
     return table.heading, ["selector", *table.settings], rows
 
 
+def is_in_percent(metric: str) -> bool:
+    """Tell whether a metric is shown in %: precision, recall and F1 are."""
+    return metric not in ("auroc", "auprc", *LOWER_IS_BETTER)
+
+
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table in Markdown."""
     lines = [headers, ["---"] * len(headers), *rows]
@@ -332,8 +337,8 @@ def _entry(line: Line | None, metric: str, best: float | None) -> Entry:
         return Entry(score="")
     if metric not in line.means:
         return Entry(score="failed" if line.errors else "-")
-    mean, is_share = line.means[metric], metric not in ("auroc", "auprc", *LOWER_IS_BETTER)
-    scale, digits = (100, 1) if is_share else (1, 3)
+    mean = line.means[metric]
+    scale, digits = (100, 1) if is_in_percent(metric) else (1, 3)
 
     def shown(value: float | None) -> str | None:
         return None if value is None else f"{scale * value:.{digits}f}"
