@@ -31,6 +31,9 @@ class Ranking:
     wins : tuple of int
         Blocks in which a selector was best, alone or with others.
     num_blocks : int
+    wins_of_seeds : tuple of int
+        The same with a block for each seed.
+    num_blocks_of_seeds : int
     p_value : float, optional
         Of the Friedman test: how likely such differences are if all were equally good. None for fewer than three
         selectors or two blocks.
@@ -48,6 +51,8 @@ class Ranking:
     mean_ranks: tuple[float, ...]
     wins: tuple[int, ...]
     num_blocks: int
+    wins_of_seeds: tuple[int, ...]
+    num_blocks_of_seeds: int
     p_value: float | None
     critical_difference: float | None
     left_out: tuple[str, ...]
@@ -83,6 +88,7 @@ def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool 
     ranked = [cell for cell in cells if cell.variant_of is None and cell.selector not in oracles]
     names = sorted({cell.selector for cell in ranked if cell.metrics.get(metric) is not None})
     scores = _scores(ranked, metric, names)  # (blocks, selectors)
+    of_seeds = _scores(ranked, metric, names, seeds_apart=True)
     left_out = tuple(sorted({cell.selector for cell in cells} - set(names)))
     if not len(scores):
         return Ranking(
@@ -90,12 +96,15 @@ def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool 
             mean_ranks=(),
             wins=(),
             num_blocks=0,
+            wins_of_seeds=(),
+            num_blocks_of_seeds=0,
             p_value=None,
             critical_difference=None,
             left_out=left_out,
         )
-    ranks = rankdata(scores if lower_is_better else -scores, axis=1)
-    mean_ranks, wins = ranks.mean(0), (ranks == ranks.min(1, keepdims=True)).sum(0)
+    ranks, ranks_of_seeds = (rankdata(each if lower_is_better else -each, axis=1) for each in (scores, of_seeds))
+    wins, wins_of_seeds = ((each == each.min(1, keepdims=True)).sum(0) for each in (ranks, ranks_of_seeds))
+    mean_ranks = ranks.mean(0)
     size, count = len(names), len(scores)
     p_value, critical = None, None
     if size >= 3 and count >= 2:
@@ -109,17 +118,20 @@ def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool 
         mean_ranks=tuple(float(mean_ranks[k]) for k in order),
         wins=tuple(int(wins[k]) for k in order),
         num_blocks=count,
+        wins_of_seeds=tuple(int(wins_of_seeds[k]) for k in order),
+        num_blocks_of_seeds=len(of_seeds),
         p_value=p_value,
         critical_difference=critical,
         left_out=left_out,
     )
 
 
-def _scores(cells: Sequence[Cell], metric: str, names: list[str]) -> np.ndarray:
+def _scores(cells: Sequence[Cell], metric: str, names: list[str], *, seeds_apart: bool = False) -> np.ndarray:
     """Mean over seeds (blocks, selectors) of the settings in which every selector has a score."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    found: dict[tuple[str, str, int | None], dict[str, list[float]]] = {}
     for cell in cells:
         if cell.selector in names and (value := cell.metrics.get(metric)) is not None:
-            found.setdefault((cell.data, cell.setting), {}).setdefault(cell.selector, []).append(value)
+            block = cell.data, cell.setting, cell.seed if seeds_apart else None
+            found.setdefault(block, {}).setdefault(cell.selector, []).append(value)
     whole = [values for values in found.values() if set(values) == set(names)]
     return np.array([[np.mean(values[name]) for name in names] for values in whole]).reshape(len(whole), len(names))

@@ -52,7 +52,7 @@ class MetricSection:
     tables : list of ScoreTable
         Of each data set, of all, and of variants.
     ranks : list of list of str
-        Selector, mean rank, wins.
+        Selector, mean rank, wins, wins with seeds apart.
     note : str
         What the tests say.
     diagram : Markup, optional

@@ -361,8 +361,10 @@ def ranking_rows(ranking: Ranking) -> tuple[list[str], list[list[str]], str]:
     headers, rows, note
     """
     rows = [
-        [name, f"{rank:.2f}", f"{wins} of {ranking.num_blocks}"]
-        for name, rank, wins in zip(ranking.selectors, ranking.mean_ranks, ranking.wins, strict=True)
+        [name, f"{rank:.2f}", f"{wins} of {ranking.num_blocks}", f"{of_seeds} of {ranking.num_blocks_of_seeds}"]
+        for name, rank, wins, of_seeds in zip(
+            ranking.selectors, ranking.mean_ranks, ranking.wins, ranking.wins_of_seeds, strict=True
+        )
     ]
     note = f"{ranking.num_blocks} settings, means over seeds."
     if ranking.p_value is not None and ranking.critical_difference is not None:
@@ -373,4 +375,4 @@ def ranking_rows(ranking: Ranking) -> tuple[list[str], list[list[str]], str]:
     if ranking.left_out:
         names = ", ".join(ranking.left_out)
         note += f" Not ranked, as they are told the noise ratio, are variants or have failed: {names}."
-    return ["selector", "mean rank", "best in"], rows, note
+    return ["selector", "mean rank", "best in", "seeds apart"], rows, note

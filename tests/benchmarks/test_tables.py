@@ -135,6 +135,7 @@ class TestRanks:
         found = rank_selectors(cells, "clean_f1")
         assert found.num_blocks == 1
         assert found.selectors == ("b", "a", "c")
+        assert (found.wins, found.wins_of_seeds, found.num_blocks_of_seeds) == ((1, 0, 0), (1, 1, 0), 2)
         assert found.p_value is None
 
     def test_settings_that_are_not_whole_are_left_out(self):
@@ -225,7 +226,7 @@ class TestTables:
     def test_ranking_says_what_is_not_told_apart(self):
         cells = matrix({name: [[f1], [f1 - 0.1]] for name, f1 in {"a": 0.9, "b": 0.8, "c": 0.7}.items()})
         _, rows, note = ranking_rows(rank_selectors(cells, "clean_f1"))
-        assert rows[0] == ["a", "1.00", "2 of 2"]
+        assert rows[0] == ["a", "1.00", "2 of 2", "2 of 2"]
         assert "Friedman" in note
         assert "not told apart" in note
 
