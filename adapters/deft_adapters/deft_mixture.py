@@ -22,8 +22,8 @@ class DeftMixture:
     where both are equally probable. Label quality is p_clean with all margins shifted by it, as if every negative
     prompt were closer by that much; it ranks as p_clean does.
 
-    It supposes that there are wrong labels: with none, it drops the most doubtful all the same. Where it helps and
-    where not stands in the ablation table of the benchmark.
+    It supposes that a fair share of the labels is wrong: where few are, or among a few hundred examples, it drops right
+    labels that ``deft`` keeps. Where it helps and where not stands in the ablation table of the benchmark.
     """
 
     needs_images = True
