@@ -158,6 +158,39 @@ class TestFindsNoise:
         assert f1_of_wrong(pair, scores) > 0.9
 
 
+class TestStep:
+    def test_losses_and_the_gradient_of_the_text_against_a_loop(self, problem):
+        """One step, with images, labels and folds one at a time; no step is made before the gradients are taken."""
+        rows = np.stack([fold_rows[:7] for fold_rows in problem.tuning()._train_rows])
+        tuning, plain = problem.tuning(), problem.tuning()
+        text = tuning._prompts.encode().detach().requires_grad_()
+        residual, _ = tuning._make_optimizers(steps=1, blocks=1)
+        losses = tuning._step(rows, text, residual)
+
+        again = text.detach().clone().requires_grad_()
+        pseudo = plain._labels[rows]
+        complement = functional.complementary_labels(pseudo, 6, plain._generator)
+        dp, sim = torch.zeros(()), torch.zeros(())
+        scale = problem.backbone.logit_scale
+        for fold, of_fold in enumerate(rows):
+            for place, row in enumerate(of_fold):
+                image = torch.from_numpy(problem.features[row]).float()
+                positive = scale * F.normalize(again[POSITIVE], dim=-1) @ image
+                background = functional.symmetric_transition(6)
+                margin = {
+                    label: positive.detach()[label]
+                    - functional.background_logits(positive.detach(), background, torch.tensor(label))
+                    - functional.CONE_SINE * scale * again[NEGATIVE][label] @ image
+                    for label in (int(pseudo[fold, place]), int(complement[fold, place]))
+                }
+                of_label, of_complement = margin.values()
+                dp = dp - (F.logsigmoid(of_label) + F.logsigmoid(-of_complement)) / 7
+                sim = sim - positive.log_softmax(0)[problem.labels[row]] / 7
+        (dp + sim).backward()
+        np.testing.assert_allclose(losses, torch.stack([dp, sim]).detach() / N_FOLDS, rtol=1e-4)
+        np.testing.assert_allclose(text.grad, again.grad, atol=1e-4)
+
+
 class TestInSample:
     def test_wrong_labels_that_were_learned_look_better(self):
         problem = Problem(size=60, spread=1.5)
