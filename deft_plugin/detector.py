@@ -121,7 +121,7 @@ class Deft:
             is_real_noise=False,
             seed=run.seed,
         )
-        return _selection(scores.p_clean, scores.p_clean > 0.5, scores.predicted_labels, details), trained
+        return _selection(scores.p_clean, scores.is_clean, scores.predicted_labels, details), trained
 
     def _train_encoder(
         self, run: Run, backbone: Backbone, name: str, settings: FinetuneSettings

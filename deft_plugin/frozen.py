@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from deft_plugin import functional
 from deft_plugin.probe import minibatch_size
 from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
-from deft_plugin.types import Backbone, EpochEnd
+from deft_plugin.types import Backbone, EpochEnd, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,19 @@ class Scores:
     predicted_labels: Tensor
     transition: Tensor
     text: Tensor
+
+    @property
+    def is_clean(self) -> Tensor:
+        """Which labels are kept: (N,), bool."""
+        return self.p_clean > 0.5
+
+    def selection(self, label_quality: Tensor) -> Selection:
+        """Verdicts with the label quality (N,) that is given."""
+        return Selection(
+            is_clean=self.is_clean.cpu().numpy(),
+            label_quality=label_quality.double().cpu().numpy(),
+            predicted_labels=self.predicted_labels.cpu().numpy(),
+        )
 
 
 class _Scheduled:

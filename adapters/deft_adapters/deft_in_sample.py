@@ -28,8 +28,4 @@ class DeftInSample:
             If the run's tuning is not "frozen".
         """
         scores = Deft(frozen=FrozenSettings(is_out_of_sample=False)).learn_prompts(run)
-        return Selection(
-            is_clean=(scores.p_clean > 0.5).cpu().numpy(),
-            label_quality=scores.p_clean.double().cpu().numpy(),
-            predicted_labels=scores.predicted_labels.cpu().numpy(),
-        )
+        return scores.selection(scores.p_clean)

@@ -27,8 +27,4 @@ class DeftPosterior:
             If the run's tuning is not "frozen".
         """
         scores = Deft().learn_prompts(run)
-        return Selection(
-            is_clean=(scores.p_clean > 0.5).cpu().numpy(),
-            label_quality=scores.posterior.double().cpu().numpy(),
-            predicted_labels=scores.predicted_labels.cpu().numpy(),
-        )
+        return scores.selection(scores.posterior)

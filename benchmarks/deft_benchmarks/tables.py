@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,10 +206,9 @@ def variant_tables(lines: Sequence[Line], metric: str) -> list[ScoreTable]:
         others = [line for line in means if line.variant_of is None and line.selector != base]
         others = [line for line in others if not line.is_told_noise_ratio and metric in line.means]
         scores = _by_data_and_noise(family)
-        better = min if metric in LOWER_IS_BETTER else max
         for column in dict.fromkeys(column for _, column in scores):
-            if found := [line for (_, where), line in _by_data_and_noise(others).items() if where == column]:
-                scores[BEST_OTHER, column] = better(found, key=lambda line: line.means[metric].value)
+            if best := _best((line for line in others if _data_and_noise(line) == column), metric):
+                scores[BEST_OTHER, column] = best
         names = order_selectors(family, metric)
         tables.append(_lay_out(f"variants of {base}", scores, [*names, BEST_OTHER] if others else names, metric))
     return tables
@@ -310,18 +309,26 @@ def _over_ratios(lines: Sequence[Line], metric: str) -> list[Line]:
     ]
 
 
+def _data_and_noise(line: Line) -> str:
+    return f"{line.data} {line.noise}"
+
+
 def _by_data_and_noise(lines: Sequence[Line]) -> dict[tuple[str, str], Line]:
-    return {(line.selector, f"{line.data} {line.noise}"): line for line in lines}
+    return {(line.selector, _data_and_noise(line)): line for line in lines}
+
+
+def _best(lines: Iterable[Line], metric: str) -> Line | None:
+    better = min if metric in LOWER_IS_BETTER else max
+    scored = [line for line in lines if metric in line.means]
+    return better(scored, key=lambda line: line.means[metric].value, default=None)
 
 
 def _lay_out(heading: str, scores: dict[tuple[str, str], Line], names: Sequence[str], metric: str) -> ScoreTable:
     """Make a table of lines by row and column; columns keep their order."""
     columns = list(dict.fromkeys(column for _, column in scores))
-    values: dict[str, list[float]] = {column: [] for column in columns}
-    for (_, column), line in scores.items():
-        values[column] += [line.means[metric].value] if metric in line.means else []
-    better = min if metric in LOWER_IS_BETTER else max
-    best = {column: better(found, default=None) for column, found in values.items()}
+    best = {
+        column: _best((line for (_, where), line in scores.items() if where == column), metric) for column in columns
+    }
     return ScoreTable(
         heading=heading,
         settings=columns,
@@ -332,7 +339,7 @@ def _lay_out(heading: str, scores: dict[tuple[str, str], Line], names: Sequence[
     )
 
 
-def _entry(line: Line | None, metric: str, best: float | None) -> Entry:
+def _entry(line: Line | None, metric: str, best: Line | None) -> Entry:
     if line is None:
         return Entry(score="")
     if metric not in line.means:
@@ -348,7 +355,7 @@ def _entry(line: Line | None, metric: str, best: float | None) -> Entry:
         score=score,
         half_width=shown(mean.half_width),
         published=shown(line.published.get(metric)),
-        is_best=score == shown(best),  # with all that look the same
+        is_best=best is not None and score == shown(best.means[metric].value),  # with all that look the same
         has_failed=line.errors > 0,
     )
 
