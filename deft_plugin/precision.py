@@ -19,7 +19,7 @@ _asked: ContextVar[str] = ContextVar("precision", default="auto")
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """Pick the fastest format that the device computes natively; weights and features stay float32.
+    """Pick the fastest format that the device computes by itself; weights and features stay float32.
 
     Returns
     -------
@@ -34,9 +34,26 @@ def compute_dtype(device: str) -> torch.dtype:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if kind == "cpu" and _has_native_bfloat16():
         return torch.bfloat16
     return torch.float32
+
+
+def _has_native_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself.
+
+    oneDNN says that it supports the format on every CPU with AVX-512, but emulates it on most of them, several times
+    slower than float32. So x86 CPUs are asked for the instructions; an old torch that cannot ask says no. On ARM
+    oneDNN looks at the instructions itself.
+    """
+    import platform
+
+    import torch
+
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

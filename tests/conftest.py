@@ -117,6 +117,15 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _float32():
+    """Whatever this CPU computes fastest: no assertion depends on the machine."""
+    from deft_plugin.precision import precision
+
+    with precision("float32"):
+        yield
+
+
 @pytest.fixture
 def colours():
     return make_colours()

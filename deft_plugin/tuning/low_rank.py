@@ -37,6 +37,7 @@ class LowRank:
     def __init__(self, backbone: Backbone, *, seed: int, rank: int = RANK) -> None:
         from peft import LoraConfig
         from peft.tuners.lora import LoraModel
+        from peft.tuners.lora.layer import MultiheadAttention as AdaptedAttention
 
         self._tower = backbone.image_tower
         targets = target_modules(self._tower)
@@ -47,6 +48,11 @@ class LowRank:
             torch.manual_seed(seed)
             self._model: Any = LoraModel(self._tower, {ADAPTER: config}, ADAPTER)
         self._tower.eval()  # peft leaves it in training mode where a layer is new
+        self._hooks = [
+            module.register_forward_pre_hook(lambda *_, prefix=f"{name}.": self._restore(prefix))
+            for name, module in self._tower.named_modules()
+            if isinstance(module, AdaptedAttention)
+        ]
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name."""
@@ -54,13 +60,23 @@ class LowRank:
 
     def remove(self) -> None:
         """Leave the encoder as it was, to the last bit."""
+        for hook in self._hooks:
+            hook.remove()
         self._model.unload()
-        # peft adds the update to the weights of attention and takes it off again, which rounds.
-        with torch.no_grad():
-            for name, parameter in self._tower.named_parameters():
-                if name in self._weights:
-                    parameter.copy_(self._weights[name])
+        self._restore()
         self._tower.requires_grad_(False)
+
+    @torch.no_grad()
+    def _restore(self, prefix: str = "") -> None:
+        """Undo what peft rounds: at each pass it adds the update to the weights of attention and takes it off again.
+
+        Without this the frozen weights drift with the number of passes, and a run that was killed and goes on, which
+        starts from the weights of the file, ends elsewhere.
+        """
+        for name, parameter in self._tower.named_parameters():
+            saved = self._weights.get(name.replace(".base_layer.", "."))
+            if saved is not None and name.startswith(prefix):
+                parameter.copy_(saved)
 
     def _of(self, targets: list[str]) -> dict[str, nn.Parameter]:
         prefixes = tuple(f"{target}." for target in targets)

@@ -1,14 +1,27 @@
+import json
 import math
 
+import open_clip
 import pytest
 from deft_benchmarks.step_speed import class_names, measure_steps
 
 
 @pytest.fixture(scope="module")
-def costs():
+def architecture(tmp_path_factory):
+    """A small ViT that open_clip knows by name."""
+    vision = {"image_size": 32, "layers": 3, "width": 64, "head_width": 32, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 3}
+    file = tmp_path_factory.mktemp("open_clip") / "ViT-tiny.json"
+    file.write_text(json.dumps({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(file)
+    return file.stem
+
+
+@pytest.fixture(scope="module")
+def costs(architecture):
     told = []
     found = measure_steps(
-        [3, 6], architecture="ViT-S-32-alt", batch_size=2, repeats=1, reference_up_to=3, report=told.append
+        [3, 6], architecture=architecture, batch_size=2, repeats=1, reference_up_to=3, report=told.append
     )
     assert told == found
     return found

@@ -47,9 +47,9 @@ def test_deft_is_the_default(detect, tmp_path):
     assert json.loads((tmp_path / "x.json").read_text())["selectors"][0]["name"] == "deft"
 
 
-def test_a_table_of_wrong_labels(detect, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "300")
-    done = detect("--method", "label_match", "--show", 3)
+def test_a_table_of_wrong_labels(detect, colour_folder, monkeypatch):
+    monkeypatch.chdir(colour_folder.parent)  # a short path is not folded
+    done = detect("--method", "label_match", "--show", 3, path=colour_folder.name)
     assert done.exit_code == 0
     assert "24 of 120 labels look wrong" in done.out
     assert done.out.count(".png") == 3

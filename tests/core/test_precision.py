@@ -1,6 +1,9 @@
+import platform
+
 import pytest
 import torch
 
+import deft_plugin.precision as module
 from deft_plugin.errors import UnknownNameError
 from deft_plugin.precision import autocast, check_precision, compute_dtype, pick_device, precision
 
@@ -18,16 +21,45 @@ def cuda(monkeypatch):
 
 @pytest.fixture
 def cpu(monkeypatch):
-    def pretend(has_bf16):
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16, raising=False)
+    """Pretend to have a CPU: of which architecture, what oneDNN says of it, and which instructions it has."""
+
+    def pretend(has_bf16, *, machine="x86_64", onednn=True, instruction="_is_avx512_bf16_supported"):
+        monkeypatch.setattr(platform, "machine", lambda: machine)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn, raising=False)
+        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            there = has_bf16 and probe == instruction
+            monkeypatch.setattr(torch.cpu, probe, lambda there=there: there, raising=False)
 
     return pretend
 
 
+@pytest.fixture(autouse=True)
+def _nothing_asked_for():
+    """Elsewhere all tests run in float32."""
+    token = module._asked.set("auto")
+    yield
+    module._asked.reset(token)
+
+
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_dtype_of_a_cpu(cpu, has_bf16, expected):
-    cpu(has_bf16)
+@pytest.mark.parametrize("instruction", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_dtype_of_a_cpu(cpu, has_bf16, expected, instruction):
+    """oneDNN calls the format supported where it only emulates it."""
+    cpu(has_bf16, instruction=instruction)
     assert compute_dtype("cpu") is expected
+
+
+@pytest.mark.parametrize(("onednn", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_dtype_of_an_arm_cpu(cpu, onednn, expected):
+    cpu(False, machine="aarch64", onednn=onednn)
+    assert compute_dtype("cpu") is expected
+
+
+def test_a_torch_that_cannot_ask_the_cpu(cpu, monkeypatch):
+    cpu(True)
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, probe)
+    assert compute_dtype("cpu") is torch.float32
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float16)])

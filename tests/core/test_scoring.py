@@ -84,7 +84,7 @@ def expected(detector, data):
 def check(rows, detector, data):
     quality, is_issue, predicted = expected(detector, data)
     rows = list(rows)
-    np.testing.assert_allclose([row["label_quality"] for row in rows], quality, atol=5e-3)  # batches round in bfloat16
+    np.testing.assert_allclose([row["label_quality"] for row in rows], quality, atol=5e-3)  # ours are kept as float16
     sure = np.abs(quality - 0.5) > 0.01
     np.testing.assert_array_equal(np.array([row["is_label_issue"] for row in rows])[sure], is_issue[sure])
     assert np.mean([row["predicted_label"] == name for row, name in zip(rows, predicted, strict=True)]) > 0.95
