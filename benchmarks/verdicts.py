@@ -110,7 +110,7 @@ def _classes(names: list[str]) -> Any:
 
 
 def _write_random_clip(folder: Path) -> None:
-    """An open_clip folder with a ViT of two blocks at 32 pixels."""
+    """Make an open_clip folder with a ViT of two blocks at 32 pixels."""
     import open_clip
     import torch
     from safetensors.torch import save_file
