@@ -14,8 +14,8 @@ from deft_plugin.ranking import RankedBy, check_ranking, rank_issues
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
+    from deft_plugin.compute.precision import Precision
     from deft_plugin.plugins import Plugins
-    from deft_plugin.precision import Precision
     from deft_plugin.training_settings import FinetuneSettings
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.errors import InputError
 from deft_plugin.finetune import Finetuning
 from deft_plugin.frozen import FrozenSettings, FrozenTuning, Scores
-from deft_plugin.precision import compute_dtype
 from deft_plugin.run import Run
 from deft_plugin.trained import Detector
 from deft_plugin.training_settings import FinetuneSettings

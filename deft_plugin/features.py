@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from deft_plugin.compute.precision import autocast, compute_dtype
+from deft_plugin.compute.workers import Workers
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.image_sources import ImageSource
 from deft_plugin.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
-from deft_plugin.precision import autocast, compute_dtype
 from deft_plugin.types import Backbone
-from deft_plugin.workers import Workers
 
 ROWS_PER_PART = 4096
 WORKERS_FROM = 1024

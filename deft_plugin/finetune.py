@@ -22,15 +22,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from deft_plugin import functional
 from deft_plugin.augment import augment
-from deft_plugin.checkpoints import load_tensors, save_tensors
+from deft_plugin.compute.checkpoints import load_tensors, save_tensors
+from deft_plugin.compute.precision import compute_dtype
+from deft_plugin.compute.workers import Workers
 from deft_plugin.image_sources import ImageSource
-from deft_plugin.precision import compute_dtype
 from deft_plugin.prompts import SoftPrompts
 from deft_plugin.step import DeftStep
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import EncoderTuning
 from deft_plugin.types import Backbone, EpochEnd
-from deft_plugin.workers import Workers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from deft_plugin.compute.precision import Precision, check_precision, precision
 from deft_plugin.data import ImageData, read_image_data
 from deft_plugin.detection import Detection
 from deft_plugin.detection_checks import NO_PREDICTION
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
 from deft_plugin.image_sources import SelectedImages, describe
 from deft_plugin.labels import check_labels, check_pred_probs, check_several_classes
-from deft_plugin.precision import Precision, check_precision, precision
 from deft_plugin.run import NoiseRatioSource, Run
 from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector
@@ -128,8 +128,8 @@ def prepare_run(
         check_several_classes(images.labels, images.class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
 
+    from deft_plugin.compute.workers import this_process
     from deft_plugin.features import compute_image_features, default_cache_dir
-    from deft_plugin.workers import this_process
 
     cache_dir = Path(settings.cache_dir) if settings.cache_dir is not None else default_cache_dir()
     workers = this_process(settings.device)

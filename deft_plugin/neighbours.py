@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deft_plugin.precision import compute_dtype
+from deft_plugin.compute.precision import compute_dtype
 
 ROWS_AT_A_TIME = 1024
 

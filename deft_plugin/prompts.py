@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from deft_plugin.precision import autocast
+from deft_plugin.compute.precision import autocast
 from deft_plugin.types import Backbone, PromptTokens
 
 POLARITIES = 2

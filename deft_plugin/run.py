@@ -20,11 +20,11 @@ from deft_plugin.types import Backbone, EpochEnd, Selection
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from deft_plugin.compute.workers import Workers
     from deft_plugin.image_sources import ImageSource
     from deft_plugin.neighbours import Neighbours
     from deft_plugin.probe import History, LinearProbe
     from deft_plugin.training_settings import FinetuneSettings
-    from deft_plugin.workers import Workers
 
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
 ZERO_SHOT_TEMPLATE = "a photo of a {}."

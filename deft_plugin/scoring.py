@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 import torch
 
+from deft_plugin.compute.precision import Precision, autocast, check_precision, pick_device, precision
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.images import read_image
 from deft_plugin.labels import label_index
-from deft_plugin.precision import Precision, autocast, check_precision, pick_device, precision
 from deft_plugin.trained import Detector
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_plugin import functional
-from deft_plugin.precision import autocast
+from deft_plugin.compute.precision import autocast
 from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.types import Backbone
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_plugin import functional
-from deft_plugin.checkpoints import load_tensors, save_tensors
+from deft_plugin.compute.checkpoints import load_tensors, save_tensors
+from deft_plugin.compute.precision import autocast
 from deft_plugin.errors import InputError
-from deft_plugin.precision import autocast
 from deft_plugin.prompts import NEGATIVE, POSITIVE
 from deft_plugin.run import Run
 from deft_plugin.tuning import FROZEN, tuned

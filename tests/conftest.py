@@ -120,7 +120,7 @@ def _one_thread():
 @pytest.fixture(scope="session", autouse=True)
 def _float32():
     """Whatever this CPU computes fastest: no assertion depends on the machine."""
-    from deft_plugin.precision import precision
+    from deft_plugin.compute.precision import precision
 
     with precision("float32"):
         yield

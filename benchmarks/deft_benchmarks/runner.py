@@ -98,8 +98,8 @@ class MatrixSettings:
 
 def runnable_selectors(plugins: Plugins, *, model: str, tuning: str, device: str) -> tuple[list[str], dict[str, str]]:
     """Names of the registered selectors that can run, and of the others with what they lack."""
+    from deft_plugin.compute.workers import this_process
     from deft_plugin.tuning import FROZEN, pick_tuning
-    from deft_plugin.workers import this_process
 
     backbone = plugins.backbones.load(model, model)
     is_frozen = pick_tuning(tuning, backbone, this_process(device).device) == FROZEN
@@ -195,7 +195,7 @@ class _DataBench:
         return getattr(self._plugins.selectors.load(name), "variant_of", None) is not None
 
     def _run(self, name: str, prepared: PreparedRun, is_right: np.ndarray, common: dict[str, Any]) -> Cell:
-        from deft_plugin.precision import compute_dtype
+        from deft_plugin.compute.precision import compute_dtype
 
         device = prepared.run.device
         held_bytes("cpu", reset=True)

@@ -58,7 +58,7 @@ def measure_images(data: Any, *, plugins: Plugins, model: str, device: str, batc
         Images per second of both, and their ratio.
     """
     from deft_plugin import Deft, detect
-    from deft_plugin.precision import pick_device
+    from deft_plugin.compute.precision import pick_device
 
     device = pick_device(device)
     deft = Deft()

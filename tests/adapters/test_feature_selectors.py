@@ -14,8 +14,8 @@ from scipy.special import softmax
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
+from deft_plugin.compute.precision import precision
 from deft_plugin.neighbours import Neighbours
-from deft_plugin.precision import precision
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from deft_plugin import neighbours as module
+from deft_plugin.compute.precision import precision
 from deft_plugin.neighbours import nearest_neighbours
-from deft_plugin.precision import precision
 
 
 def unit_rows(size, dim=24, seed=0, dtype=np.float16):

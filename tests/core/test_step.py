@@ -4,7 +4,7 @@ import pytest
 import torch
 from deft_benchmarks.reference_step import reference_step
 
-from deft_plugin.precision import precision
+from deft_plugin.compute.precision import precision
 from deft_plugin.prompts import SoftPrompts
 from deft_plugin.step import DeftStep
 from deft_plugin.tuning import ENCODER_TUNINGS

@@ -116,7 +116,7 @@ def test_other_classes(trained, plugins, tmp_path):
 
 
 def test_a_checkpoint_is_no_detector(tmp_path):
-    from deft_plugin.checkpoints import save_tensors
+    from deft_plugin.compute.checkpoints import save_tensors
 
     save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(1)}, {"epoch": 1})
     with pytest.raises(InputError, match=r"that Detector\.save wrote.*has no model"):

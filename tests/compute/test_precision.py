@@ -3,9 +3,9 @@ import platform
 import pytest
 import torch
 
-import deft_plugin.precision as module
+import deft_plugin.compute.precision as module
+from deft_plugin.compute.precision import autocast, check_precision, compute_dtype, pick_device, precision
 from deft_plugin.errors import UnknownNameError
-from deft_plugin.precision import autocast, check_precision, compute_dtype, pick_device, precision
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from deft_plugin.checkpoints import load_tensors, save_tensors
+from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.errors import InputError
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([True, False])}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deft_plugin.precision import pick_device
+from deft_plugin.compute.precision import pick_device
 
 
 class Workers:

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from deft_plugin import FinetuneSettings, detect
-from deft_plugin.workers import this_process
+from deft_plugin.compute.workers import this_process
 
 folder, model, cache, out = sys.argv[1:]
 training = FinetuneSettings(epochs=3, batch_size=16, n_ctx=4)

@@ -1,0 +1,1 @@
+"""What computes, and where: number formats, the processes of a run, checkpoints."""
