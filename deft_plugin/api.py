@@ -116,7 +116,7 @@ def detect(
     Parameters
     ----------
     data : datasets.Dataset, path, map-style torch data set, sequence of images, or ImageData
-        See `deft_plugin.data.read_image_data`. May be left out for a method that needs only `pred_probs`.
+        See `deft_plugin.data.reading.read_image_data`. May be left out for a method that needs only `pred_probs`.
     labels : sequence of int or str of length N, optional
         Given labels, if `data` does not have them.
     method : str or Selector

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.row_keys import RowKeys
+from deft_plugin.data.row_keys import RowKeys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,8 +32,8 @@ class CleanMask:
     Examples
     --------
     >>> from PIL import Image
-    >>> from deft_plugin.images import image_digest
-    >>> from deft_plugin.row_keys import join_digests
+    >>> from deft_plugin.data.images import image_digest
+    >>> from deft_plugin.data.row_keys import join_digests
     >>> cat, dog = Image.new("RGB", (2, 2), "black"), Image.new("RGB", (2, 2), "white")
     >>> keys = RowKeys(join_digests(map(image_digest, (cat, dog))), np.array([0, 1]), ["cat", "dog"])
     >>> mask = CleanMask(keys, np.array([True, False]))
@@ -97,7 +97,7 @@ class CleanMask:
         Parameters
         ----------
         image : object
-            Anything that `deft_plugin.images.read_image` takes; with an id column, the id.
+            Anything that `deft_plugin.data.images.read_image` takes; with an id column, the id.
         label : int or str
             Class index or class name.
 

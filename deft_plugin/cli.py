@@ -80,7 +80,7 @@ def detect(
     """Find wrong labels in PATH: a folder of class folders, Parquet files, or a saved HF data set."""
     from deft_plugin.api import detect as find
     from deft_plugin.compute.workers import this_process
-    from deft_plugin.data import read_image_data
+    from deft_plugin.data.reading import read_image_data
     from deft_plugin.report import print_issues, summary, write_json, write_report
     from deft_plugin.training_settings import read_recipe
 

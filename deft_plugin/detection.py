@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from deft_plugin.clean_mask import CleanMask
-    from deft_plugin.image_sources import ImageSource
-    from deft_plugin.row_keys import RowKeys
+    from deft_plugin.data.row_keys import RowKeys
+    from deft_plugin.data.sources import ImageSource
     from deft_plugin.verdict_columns import VerdictColumns
 
 NO_PREDICTION = -1
@@ -46,7 +46,7 @@ class Detection:
     given_labels : np.ndarray of shape (N,), int in [0, K)
     class_names : tuple of str of length K
     image_digests : np.ndarray of shape (N, 16), uint8, optional
-        From `deft_plugin.images.image_digest`; zeros where the image could not be read. None if the labels
+        From `deft_plugin.data.images.image_digest`; zeros where the image could not be read. None if the labels
         were judged without images, from predicted probabilities.
     is_image_issue : np.ndarray of shape (N,), bool
         True where the image could not be read. Such a row is a label issue of quality 0.
@@ -55,7 +55,7 @@ class Detection:
     id_column : str, optional
         A column whose values tell rows apart, if one was named.
     id_digests : np.ndarray of shape (N, 16), uint8, optional
-        From `deft_plugin.row_keys.id_digest`, of its values.
+        From `deft_plugin.data.row_keys.id_digest`, of its values.
     settings : mapping
         JSON values: model, tuning, seed and what else the result depends on.
     details : mapping
@@ -262,7 +262,7 @@ class Detection:
 
     @functools.cached_property
     def _row_keys(self) -> RowKeys:
-        from deft_plugin.row_keys import RowKeys
+        from deft_plugin.data.row_keys import RowKeys
 
         digests = self.image_digests if self.id_digests is None else self.id_digests
         if digests is None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_plugin.data.images import DIGEST_SIZE
+from deft_plugin.data.labels import check_class_names
 from deft_plugin.errors import InputError
-from deft_plugin.images import DIGEST_SIZE
-from deft_plugin.labels import check_class_names
 from deft_plugin.review import check_decisions
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from deft_plugin.data.images import DIGEST_SIZE
 from deft_plugin.detection import Detection
 from deft_plugin.errors import InputError
-from deft_plugin.images import DIGEST_SIZE
 
 VERDICTS_FILE = "verdicts.parquet"
 DETECTION_FILE = "detection.json"

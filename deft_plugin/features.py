@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from deft_plugin.compute.precision import autocast, compute_dtype
 from deft_plugin.compute.workers import Workers
+from deft_plugin.data.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
+from deft_plugin.data.sources import ImageSource
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.image_sources import ImageSource
-from deft_plugin.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
 from deft_plugin.types import Backbone
 
 ROWS_PER_PART = 4096
@@ -42,7 +42,7 @@ class ImageFeatures:
     features : np.ndarray of shape (N, D), float16, memory-mapped
         As the backbone gives them; zeros where the image could not be read.
     digests : np.ndarray of shape (N, 16), uint8
-        From `deft_plugin.images.image_digest`; zeros where the image could not be read.
+        From `deft_plugin.data.images.image_digest`; zeros where the image could not be read.
     is_readable : np.ndarray of shape (N,), bool
     seconds : float
         Time of the pass; 0 if all came from the cache.

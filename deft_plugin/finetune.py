@@ -25,7 +25,7 @@ from deft_plugin.augment import augment
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.compute.workers import Workers
-from deft_plugin.image_sources import ImageSource
+from deft_plugin.data.sources import ImageSource
 from deft_plugin.prompts import SoftPrompts
 from deft_plugin.step import DeftStep
 from deft_plugin.training_settings import FinetuneSettings

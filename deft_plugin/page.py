@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from deft_plugin.data import ImageData, read_image_data
+from deft_plugin.data.images import image_digest
+from deft_plugin.data.reading import ImageData, read_image_data
+from deft_plugin.data.sources import ImageSource, describe
 from deft_plugin.detection import MAX_IMAGES, Detection
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.html_template import csp_hash, read_asset, read_template
-from deft_plugin.image_sources import ImageSource, describe
-from deft_plugin.images import image_digest
 from deft_plugin.page_figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
 from deft_plugin.report import write_text
 from deft_plugin.review import UNDECIDED

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from deft_plugin.data.sources import ImageSource
     from deft_plugin.detection import Detection
-    from deft_plugin.image_sources import ImageSource
 
 METRICS = (
     "clean_precision",

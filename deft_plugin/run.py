@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deft_plugin.compute.workers import Workers
-    from deft_plugin.image_sources import ImageSource
+    from deft_plugin.data.sources import ImageSource
     from deft_plugin.neighbours import Neighbours
     from deft_plugin.probe import History, LinearProbe
     from deft_plugin.training_settings import FinetuneSettings

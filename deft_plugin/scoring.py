@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from deft_plugin.compute.precision import Precision, autocast, check_precision, pick_device, precision
+from deft_plugin.data.images import read_image
+from deft_plugin.data.labels import label_index
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.images import read_image
-from deft_plugin.labels import label_index
 from deft_plugin.trained import Detector
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class BatchScorer:
     ----------
     detector : Detector
     image_column, label_column : str
-        Images are anything that `deft_plugin.images.read_image` takes; labels are class names, or indices.
+        Images are anything that `deft_plugin.data.images.read_image` takes; labels are class names, or indices.
     feature_column : str, optional
         Image features (D,) as the model gives them, instead of images. Only for an encoder that stayed frozen; no
         model is needed.
@@ -208,7 +208,7 @@ def add_columns(
 
 
 def _columns(dataset: Any, image: str | None, label: str | None, *, needs_image: bool) -> tuple[str, str]:
-    from deft_plugin.hf_columns import find_image_column, find_label_column
+    from deft_plugin.data.columns import find_image_column, find_label_column
 
     if dataset.features is None and (label is None or (needs_image and image is None)):
         raise InputError(

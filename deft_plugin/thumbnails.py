@@ -11,7 +11,7 @@ from deft_plugin.errors import UnreadableImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from deft_plugin.image_sources import ImageSource
+    from deft_plugin.data.sources import ImageSource
 
 LONG_SIDE = 160  # of a thumbnail, in px
 QUALITY = 75

@@ -94,7 +94,7 @@ class Detector:
             If a label is of a class that the detector does not know.
         """
         from deft_plugin.api import detect
-        from deft_plugin.data import own_class_names, read_image_data
+        from deft_plugin.data.reading import own_class_names, read_image_data
 
         own = own_class_names(images, labels)
         data = read_image_data(images, labels, self.class_names if own is None else None)

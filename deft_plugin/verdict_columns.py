@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.row_keys import RowKeys
+from deft_plugin.data.row_keys import RowKeys
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -15,7 +15,7 @@ from deft_plugin.report import issues_frame, write_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from deft_plugin.image_sources import ImageSource
+    from deft_plugin.data.sources import ImageSource
 
 
 def write_spotlight(detection: Detection, file: str | os.PathLike[str], data: Any = None) -> None:

@@ -190,7 +190,7 @@ def speed(classes: str, json_file: Path | None, **settings: Any) -> None:
 
 def _load(plugins: Plugins, data: str) -> Any:
     """Load a registered data set, or what is at a path; Hugging Face data are opened for their other columns."""
-    from deft_plugin.stored_datasets import holds_dataset, read_dataset
+    from deft_plugin.data.stored import holds_dataset, read_dataset
 
     if any(entry.name == data for entry in plugins.datasets):
         return plugins.datasets.load(data)

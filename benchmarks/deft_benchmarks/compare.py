@@ -15,7 +15,7 @@ from deft_benchmarks.instance_noise import put_noise_in
 from deft_benchmarks.metrics import detection_metrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
-from deft_plugin.data import ImageData, read_image_data
+from deft_plugin.data.reading import ImageData, read_image_data
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins

@@ -6,7 +6,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from deft_plugin.data import read_image_data
+from deft_plugin.data.reading import read_image_data
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:

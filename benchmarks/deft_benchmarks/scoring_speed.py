@@ -10,7 +10,7 @@ import numpy as np
 
 from deft_benchmarks.feature_speed import bare_images_per_second, speed_figures
 from deft_benchmarks.memory import held_bytes
-from deft_plugin.data import read_image_data
+from deft_plugin.data.reading import read_image_data
 
 if TYPE_CHECKING:
     from deft_plugin import Detector

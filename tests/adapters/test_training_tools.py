@@ -29,8 +29,8 @@ from sklearn.utils.estimator_checks import (
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from deft_plugin import Detection, detect
+from deft_plugin.data.images import read_image
 from deft_plugin.errors import InputError
-from deft_plugin.images import read_image
 
 pytestmark = pytest.mark.usefixtures("fake_model")
 

@@ -8,7 +8,7 @@ from deft_benchmarks.instance_noise import InstanceDependent, read_pixels
 from PIL import Image
 from scipy.stats import truncnorm
 
-from deft_plugin.data import read_image_data
+from deft_plugin.data.reading import read_image_data
 from deft_plugin.errors import InputError
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import deft_plugin
 from deft_plugin import Selection
+from deft_plugin.data.images import image_digest
 from deft_plugin.errors import DeftError, InputError, UnknownNameError, UnreadableImageError
-from deft_plugin.images import image_digest
 from deft_plugin.types import EpochEnd
 
 pytestmark = pytest.mark.usefixtures("fake_model")

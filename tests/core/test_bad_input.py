@@ -20,7 +20,8 @@ from PIL import Image
 
 import deft_plugin
 from deft_plugin.backbones.open_clip import load_open_clip
-from deft_plugin.data import read_image_data
+from deft_plugin.data.labels import check_pred_probs
+from deft_plugin.data.reading import read_image_data
 from deft_plugin.errors import (
     DeftError,
     DuplicateNameError,
@@ -29,7 +30,6 @@ from deft_plugin.errors import (
     UnknownNameError,
     UnreadableImageError,
 )
-from deft_plugin.labels import check_pred_probs
 from deft_plugin.plugins import Plugins, build_plugin_manager, load_plugins
 
 PHOTO = Image.effect_noise((48, 32), 40).convert("RGB")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deft_plugin.clean_mask import CleanMask
+from deft_plugin.data.images import UNREADABLE_DIGEST, image_digest
+from deft_plugin.data.row_keys import RowKeys, join_digests
 from deft_plugin.errors import InputError
-from deft_plugin.images import UNREADABLE_DIGEST, image_digest
-from deft_plugin.row_keys import RowKeys, join_digests
 
 NAMES = ["cat", "dog", "fish"]
 SIZE = 40
@@ -326,7 +326,7 @@ PRINT_HASH = """
 import numpy as np
 from datasets.fingerprint import Hasher
 from deft_plugin.clean_mask import CleanMask
-from deft_plugin.row_keys import RowKeys
+from deft_plugin.data.row_keys import RowKeys
 names = ["".join(["c", "at"]), "dog", "fish"]
 digests = np.random.default_rng(0).integers(0, 256, (50, 16)).astype(np.uint8)
 keys = RowKeys(digests, np.arange(50) % 3, names, image_column="image", label_column="label")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deft_plugin.data.images import image_digest
 from deft_plugin.detection import Detection
-from deft_plugin.images import image_digest
 
 NAMES = (
     "shirt",

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deft_plugin.errors import InputError
-from deft_plugin.labels import (
+from deft_plugin.data.labels import (
     check_class_names,
     check_labels,
     check_pred_probs,
     check_several_classes,
     label_index,
 )
+from deft_plugin.errors import InputError
 
 NAMES = ["cat", "dog", "fish"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from deft_plugin.errors import InputError
-from deft_plugin.hf_columns import find_image_column, find_label_column, read_column
-from deft_plugin.image_folder import find_files
-from deft_plugin.image_sources import (
+from deft_plugin.data.columns import find_image_column, find_label_column, read_column
+from deft_plugin.data.folder import find_files
+from deft_plugin.data.labels import check_labels
+from deft_plugin.data.sources import (
     FileImages,
     ImageSource,
     IndexedImages,
@@ -23,8 +23,8 @@ from deft_plugin.image_sources import (
     get_sample,
     is_pair,
 )
-from deft_plugin.labels import check_labels
-from deft_plugin.stored_datasets import holds_dataset, read_dataset
+from deft_plugin.data.stored import holds_dataset, read_dataset
+from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -155,7 +155,7 @@ def _add_ids(data: ImageData, ids: Any, column: str) -> ImageData:
     InputError
         If a value is there twice, or is no int or str.
     """
-    from deft_plugin.row_keys import id_digest, join_digests
+    from deft_plugin.data.row_keys import id_digest, join_digests
 
     counts = Counter(ids)
     if len(counts) < len(data.labels):

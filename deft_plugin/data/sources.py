@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from PIL import Image
 
+from deft_plugin.data.images import UNREADABLE_DIGEST, image_digest, read_image
 from deft_plugin.errors import UnreadableImageError
-from deft_plugin.images import UNREADABLE_DIGEST, image_digest, read_image
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -119,7 +119,7 @@ class StoredImages:
 class IndexedImages:
     """Anything with ``len(data)`` and ``data[row]``: a sequence of images, or a map-style torch data set.
 
-    An element is what `deft_plugin.images.read_image` takes, or a pair (image, label). Each access must give
+    An element is what `deft_plugin.data.images.read_image` takes, or a pair (image, label). Each access must give
     the same pixels, so a data set must not augment its images. The fingerprint needs every image to be
     decoded, except those given as paths.
 

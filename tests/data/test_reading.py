@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deft_plugin.data import read_image_data
+from deft_plugin.data.images import image_digest
+from deft_plugin.data.reading import read_image_data
+from deft_plugin.data.sources import describe
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.image_sources import describe
-from deft_plugin.images import image_digest
 
 NAMES = ["cat", "dog", "fish"]
 LABELS = [2, 0, 1, 0, 2]

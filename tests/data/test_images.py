@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from deft_plugin.data.images import image_digest, is_image, read_image, to_rgb
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.images import image_digest, is_image, read_image, to_rgb
 
 ORIENTATION = 0x0112
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
+from deft_plugin.data.columns import LABEL_NAMES, find_image_column, find_label_column, read_column
+from deft_plugin.data.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest, is_image, read_image
+from deft_plugin.data.labels import label_index
+from deft_plugin.data.sources import StoredImages
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.hf_columns import LABEL_NAMES, find_image_column, find_label_column, read_column
-from deft_plugin.image_sources import StoredImages
-from deft_plugin.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest, is_image, read_image
-from deft_plugin.labels import label_index
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +36,7 @@ class RowKeys:
     Parameters
     ----------
     digests : np.ndarray of shape (N, 16), uint8
-        From `deft_plugin.images.image_digest` (all zeros where the image could not be read), or from `id_digest`.
+        From `deft_plugin.data.images.image_digest` (all zeros where the image could not be read), or from `id_digest`.
     labels : np.ndarray of shape (N,), int in [0, K)
         The given labels.
     class_names : sequence of str of length K
