@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deft_plugin import functional
-from deft_plugin.augment import augment
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.compute.workers import Workers
 from deft_plugin.data.sources import ImageSource
 from deft_plugin.prompts import SoftPrompts
 from deft_plugin.step import DeftStep
+from deft_plugin.training.augment import augment
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import EncoderTuning
 from deft_plugin.types import Backbone, EpochEnd

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from deft_plugin.augment import augment
+from deft_plugin.training.augment import augment
 
 GRADIENT = Image.fromarray(np.arange(1, 1 + 32 * 48, dtype=np.uint16).astype(np.uint8).reshape(32, 48)).convert("RGB")
 

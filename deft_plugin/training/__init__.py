@@ -1,0 +1,1 @@
+"""Training on images: what learners and the method share."""
