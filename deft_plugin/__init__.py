@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deft_plugin.clean_mask import CleanMask
     from deft_plugin.detection import Detection
     from deft_plugin.detector import Deft
-    from deft_plugin.run import Run
+    from deft_plugin.runs.run import Run
     from deft_plugin.trained import Detector
     from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.types import Selection, Selector
@@ -40,7 +40,7 @@ _HOMES = {
     "Deft": "deft_plugin.detector",
     "Detector": "deft_plugin.trained",
     "FinetuneSettings": "deft_plugin.training_settings",
-    "Run": "deft_plugin.run",
+    "Run": "deft_plugin.runs.run",
     "Selection": "deft_plugin.types",
     "Selector": "deft_plugin.types",
     "detect": "deft_plugin.api",

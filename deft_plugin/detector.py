@@ -16,7 +16,7 @@ from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.errors import InputError
 from deft_plugin.finetune import Finetuning
 from deft_plugin.frozen import FrozenSettings, FrozenTuning, Scores
-from deft_plugin.run import Run
+from deft_plugin.runs.run import Run
 from deft_plugin.trained import Detector
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import FROZEN, check_tuning, pick_tuning, tuned
@@ -177,7 +177,7 @@ class Deft:
 
 
 def _centre(run: Run, backbone: Backbone) -> Tensor | None:
-    from deft_plugin.features import mean_feature
+    from deft_plugin.runs.features import mean_feature
 
     if backbone.has_cone:
         return None

@@ -190,7 +190,7 @@ class Finetuning:
 
     def _load(self, shares: list[list[tuple[int, int]]], *, augmented: bool) -> Iterator[Tensor]:
         """Pixels (B, 3, H, W) of the shares that are not empty."""
-        from deft_plugin.features import num_workers
+        from deft_plugin.runs.features import num_workers
 
         loader = DataLoader(
             _Views(self._backbone, self._images, self._seed, augmented=augmented),

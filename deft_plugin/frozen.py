@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_plugin import functional
-from deft_plugin.probe import minibatch_size
 from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.runs.probe import minibatch_size
 from deft_plugin.types import Backbone, EpochEnd, Selection
 
 

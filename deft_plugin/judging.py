@@ -17,7 +17,7 @@ from deft_plugin.data.sources import SelectedImages, describe
 from deft_plugin.detection import Detection
 from deft_plugin.detection_checks import NO_PREDICTION
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
-from deft_plugin.run import NoiseRatioSource, Run
+from deft_plugin.runs.run import NoiseRatioSource, Run
 from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector
 
@@ -129,7 +129,7 @@ def prepare_run(
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
 
     from deft_plugin.compute.workers import this_process
-    from deft_plugin.features import compute_image_features, default_cache_dir
+    from deft_plugin.runs.features import compute_image_features, default_cache_dir
 
     cache_dir = Path(settings.cache_dir) if settings.cache_dir is not None else default_cache_dir()
     workers = this_process(settings.device)

@@ -19,7 +19,7 @@ from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import autocast
 from deft_plugin.errors import InputError
 from deft_plugin.prompts import NEGATIVE, POSITIVE
-from deft_plugin.run import Run
+from deft_plugin.runs.run import Run
 from deft_plugin.tuning import FROZEN, tuned
 from deft_plugin.types import Backbone, Selection
 

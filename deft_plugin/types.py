@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from deft_plugin.run import Run
+    from deft_plugin.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

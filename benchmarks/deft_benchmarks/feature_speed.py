@@ -27,7 +27,7 @@ def measure_feature_pass(
         Images per second of both, and their ratio. The bare encoder runs on one preprocessed batch again and again.
     """
     from deft_plugin.compute.precision import pick_device
-    from deft_plugin.features import compute_image_features
+    from deft_plugin.runs.features import compute_image_features
 
     device = pick_device(device)
     backbone = plugins.backbones.load(model, model).to(device)

@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from deft_plugin.compute.precision import precision
-from deft_plugin.neighbours import Neighbours
+from deft_plugin.runs.neighbours import Neighbours
 
 
 @pytest.fixture(autouse=True)

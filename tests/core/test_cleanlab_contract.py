@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deft_plugin
-from deft_plugin import features
 from deft_plugin.errors import InputError
+from deft_plugin.runs import features
 
 NAMES = ("normalized_margin", "self_confidence", "confidence_weighted_entropy")
 IMAGE_METHODS = ("deft", "label_match", "gmm", "small_loss", "confident_learning")

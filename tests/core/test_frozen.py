@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from deft_plugin import functional
-from deft_plugin.folds import deal_folds
 from deft_plugin.frozen import FrozenSettings, FrozenTuning
 from deft_plugin.prompts import NEGATIVE, POSITIVE
+from deft_plugin.runs.folds import deal_folds
 
 DIM = 48
 N_FOLDS = 4

@@ -159,7 +159,7 @@ def test_a_class_that_it_does_not_know(trained):
 
 def test_features_that_were_computed_before(trained, tiny_backbone):
     from deft_plugin.data.reading import read_image_data
-    from deft_plugin.features import compute_image_features
+    from deft_plugin.runs.features import compute_image_features
 
     data, detector = photos(seed=1), trained["frozen"]
     features = compute_image_features(tiny_backbone(), read_image_data(data).images).features

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from deft_plugin import neighbours as module
 from deft_plugin.compute.precision import precision
-from deft_plugin.neighbours import nearest_neighbours
+from deft_plugin.runs import neighbours as module
+from deft_plugin.runs.neighbours import nearest_neighbours
 
 
 def unit_rows(size, dim=24, seed=0, dtype=np.float16):

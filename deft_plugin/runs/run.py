@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from deft_plugin.errors import InputError
-from deft_plugin.folds import deal_folds
+from deft_plugin.runs.folds import deal_folds
 from deft_plugin.types import Backbone, EpochEnd, Selection
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from deft_plugin.compute.workers import Workers
     from deft_plugin.data.sources import ImageSource
-    from deft_plugin.neighbours import Neighbours
-    from deft_plugin.probe import History, LinearProbe
+    from deft_plugin.runs.neighbours import Neighbours
+    from deft_plugin.runs.probe import History, LinearProbe
     from deft_plugin.training_settings import FinetuneSettings
 
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
@@ -135,7 +135,7 @@ class Run:
     @_OfImages
     def image_features(self) -> np.ndarray:
         """Image features (N, D), float16, L2-normalised; centred on the data if the backbone has no cone."""
-        from deft_plugin.features import centre_features
+        from deft_plugin.runs.features import centre_features
 
         backbone, features = self.require_images()
         return features if backbone.has_cone else centre_features(features)
@@ -143,7 +143,7 @@ class Run:
     @_OfImages
     def centred_features(self) -> np.ndarray:
         """Image features (N, D), float16, centred on the data and L2-normalised, whatever the backbone."""
-        from deft_plugin.features import centre_features
+        from deft_plugin.runs.features import centre_features
 
         backbone, features = self.require_images()
         return centre_features(features) if backbone.has_cone else self.image_features
@@ -151,7 +151,7 @@ class Run:
     @_OfImages
     def neighbours(self) -> Neighbours:
         """Nearest others of each image by `image_features`: 30, or all if there are fewer."""
-        from deft_plugin.neighbours import nearest_neighbours
+        from deft_plugin.runs.neighbours import nearest_neighbours
 
         return nearest_neighbours(self.image_features, NUM_NEIGHBOURS, device=self.device)
 
@@ -233,7 +233,7 @@ class Run:
 
     def new_probe(self, *, seed: int, num_classes: int | None = None) -> LinearProbe:
         """Make the linear classifier that all selectors use, untrained; for K classes if not told otherwise."""
-        from deft_plugin.probe import LinearProbe, ProbeSettings
+        from deft_plugin.runs.probe import LinearProbe, ProbeSettings
 
         classes = self.num_classes if num_classes is None else num_classes
         return LinearProbe(classes, self.image_features.shape[1], settings=ProbeSettings(), seed=seed)

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from deft_plugin import features as module
 from deft_plugin.data.images import image_digest
 from deft_plugin.data.sources import FileImages, IndexedImages
 from deft_plugin.errors import InputError
-from deft_plugin.features import ImageFeatures, centre_features, compute_image_features, default_cache_dir
+from deft_plugin.runs import features as module
+from deft_plugin.runs.features import ImageFeatures, centre_features, compute_image_features, default_cache_dir
 
 DIM = 5
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin import features as features_module
 from deft_plugin.errors import InputError
-from deft_plugin.probe import LinearProbe
-from deft_plugin.run import Run
+from deft_plugin.runs import features as features_module
+from deft_plugin.runs.probe import LinearProbe
+from deft_plugin.runs.run import Run
 from deft_plugin.types import Selection
 
 NAMES = ("dress", "t_shirt", "hat")

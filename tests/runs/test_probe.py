@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from deft_plugin.probe import LinearProbe, ProbeSettings
+from deft_plugin.runs.probe import LinearProbe, ProbeSettings
 
 DIM, CLASSES = 24, 5
 

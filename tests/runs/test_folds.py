@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deft_plugin.folds import deal_folds
+from deft_plugin.runs.folds import deal_folds
 
 labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 

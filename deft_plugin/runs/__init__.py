@@ -1,0 +1,1 @@
+"""What selectors share: features, folds, neighbours, a linear classifier, each computed once."""
