@@ -12,9 +12,9 @@ from deft_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from deft_plugin.api import detect, find_label_issues
-    from deft_plugin.clean_mask import CleanMask
-    from deft_plugin.detection import Detection
     from deft_plugin.detector import Deft
+    from deft_plugin.results.clean_mask import CleanMask
+    from deft_plugin.results.detection import Detection
     from deft_plugin.runs.run import Run
     from deft_plugin.trained import Detector
     from deft_plugin.training_settings import FinetuneSettings
@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CleanMask": "deft_plugin.clean_mask",
-    "Detection": "deft_plugin.detection",
+    "CleanMask": "deft_plugin.results.clean_mask",
+    "Detection": "deft_plugin.results.detection",
     "Deft": "deft_plugin.detector",
     "Detector": "deft_plugin.trained",
     "FinetuneSettings": "deft_plugin.training_settings",

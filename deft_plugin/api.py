@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.detection import Detection
 from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, PreparedRun, RunSettings, judge, prepare_run
-from deft_plugin.ranking import RankedBy, check_ranking, rank_issues
+from deft_plugin.results.detection import Detection
+from deft_plugin.results.ranking import RankedBy, check_ranking, rank_issues
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def find_label_issues(
     return_indices_ranked_by : str, optional
         Give indices of issues, worst first, instead of a mask: by "label_quality", or one of cleanlab's names,
         "self_confidence", "normalized_margin" or "confidence_weighted_entropy". Of DeFT they all give the order of
-        `Detection.label_quality`; see `deft_plugin.ranking.rank_issues`.
+        `Detection.label_quality`; see `deft_plugin.results.ranking.rank_issues`.
     rank_by_kwargs : mapping, optional
         cleanlab's, for methods that judge by `pred_probs`: ``{"adjust_pred_probs": True}``.
 

@@ -131,7 +131,7 @@ def report(detection: Path, data: str, output: Path, title: str | None, max_imag
 
     DETECTION is the folder `detection` that `deft detect --output` wrote, DATA is what was judged.
     """
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
     found = Detection.load(detection)
     click.echo(f"wrote {found.report(output, data, title=title, max_images=max_images)}")

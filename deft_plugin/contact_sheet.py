@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deft_plugin.errors import UnreadableImageError
 
 if TYPE_CHECKING:
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -14,9 +14,9 @@ from deft_plugin.compute.precision import Precision, check_precision, precision
 from deft_plugin.data.labels import check_labels, check_pred_probs, check_several_classes
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import SelectedImages, describe
-from deft_plugin.detection import Detection
-from deft_plugin.detection_checks import NO_PREDICTION
 from deft_plugin.errors import DeftError, InputError, UnreadableImageError
+from deft_plugin.results.checks import NO_PREDICTION
+from deft_plugin.results.detection import Detection
 from deft_plugin.runs.run import NoiseRatioSource, Run
 from deft_plugin.tuning import check_tuning
 from deft_plugin.types import EpochEnd, Selection, Selector

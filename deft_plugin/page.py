@@ -18,12 +18,12 @@ import numpy as np
 from deft_plugin.data.images import image_digest
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import ImageSource, describe
-from deft_plugin.detection import MAX_IMAGES, Detection
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.html_template import csp_hash, read_asset, read_template
 from deft_plugin.page_figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
 from deft_plugin.report import write_text
-from deft_plugin.review import UNDECIDED
+from deft_plugin.results.detection import MAX_IMAGES, Detection
+from deft_plugin.results.review import UNDECIDED
 from deft_plugin.thumbnails import read_thumbnail, thumbnail_format
 
 THUMBNAILS_PER_BLOCK = 100  # a block is parsed when one of its thumbnails is to be seen
@@ -35,7 +35,7 @@ _ROWS_TO_COMPARE = 8
 def write_page(
     detection: Detection, file: Path, images: ImageSource, *, title: str | None = None, max_images: int = MAX_IMAGES
 ) -> Path:
-    """Write the page; see `deft_plugin.detection.Detection.report`."""
+    """Write the page; see `deft_plugin.results.detection.Detection.report`."""
     if max_images < 1:
         raise InputError(f"Expected max_images of at least 1, but got {max_images}.")
     if file.is_dir():

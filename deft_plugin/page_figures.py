@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 MATRIX_CLASSES = 20  # more would be too small to read
 PAIRS = 15

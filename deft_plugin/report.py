@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from deft_plugin.data.sources import ImageSource
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 METRICS = (
     "clean_precision",

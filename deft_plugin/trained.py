@@ -24,7 +24,7 @@ from deft_plugin.tuning import FROZEN, tuned
 from deft_plugin.types import Backbone, Selection
 
 if TYPE_CHECKING:
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 BATCH_SIZE = 64
 AnyDataset = TypeVar("AnyDataset")

@@ -99,7 +99,7 @@ def test_public_names_resolve(name):
 
 def test_public_names_are_what_they_say():
     from deft_plugin.api import detect
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
     assert deft_plugin.detect is detect
     assert deft_plugin.Detection is Detection

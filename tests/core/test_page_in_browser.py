@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deft_plugin.data.images import image_digest
-from deft_plugin.detection import Detection
+from deft_plugin.results.detection import Detection
 
 NAMES = (
     "shirt",

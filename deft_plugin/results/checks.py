@@ -10,10 +10,10 @@ import numpy as np
 from deft_plugin.data.images import DIGEST_SIZE
 from deft_plugin.data.labels import check_class_names
 from deft_plugin.errors import InputError
-from deft_plugin.review import check_decisions
+from deft_plugin.results.review import check_decisions
 
 if TYPE_CHECKING:
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 NO_PREDICTION = -1
 """Predicted label of an image that could not be read."""

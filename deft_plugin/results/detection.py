@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from deft_plugin.detection_checks import checked_fields
 from deft_plugin.errors import InputError
+from deft_plugin.results.checks import checked_fields
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from deft_plugin.clean_mask import CleanMask
     from deft_plugin.data.row_keys import RowKeys
     from deft_plugin.data.sources import ImageSource
-    from deft_plugin.verdict_columns import VerdictColumns
+    from deft_plugin.results.clean_mask import CleanMask
+    from deft_plugin.results.columns import VerdictColumns
 
 NO_PREDICTION = -1
 """Predicted label of an image that could not be read."""
@@ -119,7 +119,7 @@ class Detection:
         InputError
             If the labels were judged without images.
         """
-        from deft_plugin.clean_mask import CleanMask
+        from deft_plugin.results.clean_mask import CleanMask
 
         return CleanMask(self._row_keys, ~self.is_label_issue)
 
@@ -134,7 +134,7 @@ class Detection:
         InputError
             If the labels were judged without images.
         """
-        from deft_plugin.verdict_columns import VerdictColumns
+        from deft_plugin.results.columns import VerdictColumns
 
         return VerdictColumns(self._row_keys, self)
 
@@ -218,7 +218,7 @@ class Detection:
         InputError
             If the file is not a review of this detection, or contradicts itself; names the line.
         """
-        from deft_plugin.review import apply_review
+        from deft_plugin.results.review import apply_review
 
         return apply_review(self, file)
 
@@ -229,7 +229,7 @@ class Detection:
         -------
         np.ndarray of shape (N,), int64 in [-1, K)
         """
-        from deft_plugin.review import reviewed_labels
+        from deft_plugin.results.review import reviewed_labels
 
         return reviewed_labels(self)
 
@@ -243,7 +243,7 @@ class Detection:
         InputError
             If the folder holds anything else.
         """
-        from deft_plugin.detection_files import save_detection
+        from deft_plugin.results.storage import save_detection
 
         save_detection(self, folder)
 
@@ -256,7 +256,7 @@ class Detection:
         InputError
             If a file is missing or cannot be read.
         """
-        from deft_plugin.detection_files import load_detection
+        from deft_plugin.results.storage import load_detection
 
         return load_detection(folder)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deft_plugin.detection import Detection
 from deft_plugin.errors import InputError
+from deft_plugin.results.detection import Detection
 
 NAMES = ("cat", "dog", 'a "fish", fried\nor; not')
 COLUMNS = ("row", "image_digest", "given_label", "decision", "new_label")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from deft_plugin.data.images import DIGEST_SIZE
-from deft_plugin.detection import Detection
 from deft_plugin.errors import InputError
+from deft_plugin.results.detection import Detection
 
 VERDICTS_FILE = "verdicts.parquet"
 DETECTION_FILE = "detection.json"
@@ -27,7 +27,7 @@ _SETTINGS = ("method", "class_names", "image_column", "label_column", "id_column
 
 
 def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None:
-    """Write a detection; see `deft_plugin.detection.Detection.save`."""
+    """Write a detection; see `deft_plugin.results.detection.Detection.save`."""
     target = Path(folder)
     _restore_previous(target)
     _refuse_foreign(target)
@@ -40,7 +40,7 @@ def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None
 
 
 def load_detection(folder: str | os.PathLike[str]) -> Detection:
-    """Read a detection; see `deft_plugin.detection.Detection.load`."""
+    """Read a detection; see `deft_plugin.results.detection.Detection.load`."""
     source = Path(folder)
     _restore_previous(source)
     for file in (source / DETECTION_FILE, source / VERDICTS_FILE):

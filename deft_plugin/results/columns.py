@@ -11,7 +11,7 @@ from deft_plugin.data.row_keys import RowKeys
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 
 class VerdictColumns:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deft_plugin import detection_files
-from deft_plugin.detection import Detection
 from deft_plugin.errors import InputError
+from deft_plugin.results import storage as detection_files
+from deft_plugin.results.detection import Detection
 
 NAMES = ("cat", "dog", "fish")
 

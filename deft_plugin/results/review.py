@@ -17,7 +17,7 @@ import numpy as np
 from deft_plugin.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from deft_plugin.detection import Detection
+    from deft_plugin.results.detection import Detection
 
 UNDECIDED = "none"
 KEEP, RELABEL, DROP = DECISIONS = ("keep", "relabel", "drop")
@@ -28,7 +28,7 @@ DROPPED = -1
 
 
 def apply_review(detection: Detection, file: str | os.PathLike[str]) -> Detection:
-    """Apply decisions; see `deft_plugin.detection.Detection.apply_review`."""
+    """Apply decisions; see `deft_plugin.results.detection.Detection.apply_review`."""
     earlier = detection.decisions
     decisions = np.full(len(detection), UNDECIDED, dtype="<U7") if earlier is None else earlier.copy()
     is_label_issue, predicted_labels = detection.is_label_issue.copy(), detection.predicted_labels.copy()
@@ -49,7 +49,7 @@ def apply_review(detection: Detection, file: str | os.PathLike[str]) -> Detectio
 
 
 def reviewed_labels(detection: Detection) -> np.ndarray:
-    """Labels (N,) after the review; see `deft_plugin.detection.Detection.reviewed_labels`."""
+    """Labels (N,) after the review; see `deft_plugin.results.detection.Detection.reviewed_labels`."""
     labels = detection.given_labels.copy()
     if detection.decisions is not None:
         relabelled = detection.decisions == RELABEL

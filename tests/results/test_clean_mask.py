@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deft_plugin.clean_mask import CleanMask
 from deft_plugin.data.images import UNREADABLE_DIGEST, image_digest
 from deft_plugin.data.row_keys import RowKeys, join_digests
 from deft_plugin.errors import InputError
+from deft_plugin.results.clean_mask import CleanMask
 
 NAMES = ["cat", "dog", "fish"]
 SIZE = 40
@@ -325,7 +325,7 @@ def test_hash_differs_for_other_verdicts():
 PRINT_HASH = """
 import numpy as np
 from datasets.fingerprint import Hasher
-from deft_plugin.clean_mask import CleanMask
+from deft_plugin.results.clean_mask import CleanMask
 from deft_plugin.data.row_keys import RowKeys
 names = ["".join(["c", "at"]), "dog", "fish"]
 digests = np.random.default_rng(0).integers(0, 256, (50, 16)).astype(np.uint8)

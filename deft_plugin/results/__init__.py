@@ -1,0 +1,1 @@
+"""What was found: verdicts, files, masks, columns, reviews, rankings."""
