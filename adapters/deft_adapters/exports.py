@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from deft_plugin import Detection
 from deft_plugin.errors import InputError
-from deft_plugin.page import images_of
-from deft_plugin.report import issues_frame, write_json
+from deft_plugin.report.page import images_of
+from deft_plugin.report.terminal import issues_frame, write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_plugin.errors import InputError
-from deft_plugin.report import write_json
+from deft_plugin.report.terminal import write_json
 
 SCHEMA_VERSION = 1
 

@@ -29,8 +29,8 @@ from deft_benchmarks.tables import (
     variant_tables,
 )
 from deft_plugin.errors import InputError
-from deft_plugin.html_template import csp_hash, read_asset, read_template
-from deft_plugin.report import write_text
+from deft_plugin.report.html import csp_hash, read_asset, read_template
+from deft_plugin.report.terminal import write_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Published = dict[tuple[str, str, str], dict[str, float]]
 
 METRICS = {"clean_f1": "Clean F1 (%)", "auroc": "AUROC of label quality"}
-STYLES = (("deft_plugin", "base.css"), ("deft_benchmarks", "bench_report.css"))
+STYLES = (("deft_plugin.report", "base.css"), ("deft_benchmarks", "bench_report.css"))
 
 
 @dataclass(frozen=True, kw_only=True)

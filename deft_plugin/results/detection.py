@@ -198,7 +198,7 @@ class Detection:
         InputError
             If there are no images, or `data` are not those that were judged.
         """
-        from deft_plugin.page import images_of, write_page
+        from deft_plugin.report.page import images_of, write_page
 
         return write_page(self, Path(path), images_of(self, data), title=title, max_images=max_images)
 

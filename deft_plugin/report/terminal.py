@@ -64,8 +64,8 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
     list of Path
         What was written.
     """
-    from deft_plugin.contact_sheet import contact_sheet_of
-    from deft_plugin.page import write_page
+    from deft_plugin.report.contact_sheet import contact_sheet_of
+    from deft_plugin.report.page import write_page
 
     folder.mkdir(parents=True, exist_ok=True)
     frame = issues_frame(detection, images)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from deft_plugin import contact_sheet
-from deft_plugin.contact_sheet import (
+from deft_plugin.errors import UnreadableImageError
+from deft_plugin.report.contact_sheet import (
     BACKGROUND,
     CELL_HEIGHT,
     CELL_WIDTH,
@@ -20,7 +20,7 @@ from deft_plugin.contact_sheet import (
     contact_sheet_of,
     draw_contact_sheet,
 )
-from deft_plugin.errors import UnreadableImageError
+from deft_plugin.report.terminal import contact_sheet
 
 BLUE = (0, 0, 255)
 

@@ -22,7 +22,7 @@ import deft_plugin
 from deft_plugin.data.images import image_digest
 from deft_plugin.data.reading import read_image_data
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.page_figures import matrix_of_labels, pairs_of_labels, quality_histogram
+from deft_plugin.report.figures import matrix_of_labels, pairs_of_labels, quality_histogram
 from deft_plugin.results.detection import Detection
 
 HOSTILE = ("</script><script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>", "{{ 7 * 7 }}&amp;")

@@ -19,12 +19,12 @@ from deft_plugin.data.images import image_digest
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import ImageSource, describe
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.html_template import csp_hash, read_asset, read_template
-from deft_plugin.page_figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
-from deft_plugin.report import write_text
+from deft_plugin.report.figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
+from deft_plugin.report.html import csp_hash, read_asset, read_template
+from deft_plugin.report.terminal import write_text
+from deft_plugin.report.thumbnails import read_thumbnail, thumbnail_format
 from deft_plugin.results.detection import MAX_IMAGES, Detection
 from deft_plugin.results.review import UNDECIDED
-from deft_plugin.thumbnails import read_thumbnail, thumbnail_format
 
 THUMBNAILS_PER_BLOCK = 100  # a block is parsed when one of its thumbnails is to be seen
 STYLES = ("base.css", "report.css")
@@ -51,10 +51,10 @@ def render_page(
     """Make the HTML of the page."""
     from markupsafe import Markup
 
-    style = "\n".join(read_asset("deft_plugin", name) for name in STYLES)
-    script = "\n".join(read_asset("deft_plugin", name) for name in SCRIPTS)
+    style = "\n".join(read_asset("deft_plugin.report", name) for name in STYLES)
+    script = "\n".join(read_asset("deft_plugin.report", name) for name in SCRIPTS)
     rows = _rows_to_show(detection)
-    return read_template("deft_plugin", "report.html.j2").render(
+    return read_template("deft_plugin.report", "report.html.j2").render(
         **_figures(detection),
         title=title or f"Label issues found by {detection.method}",
         detection=detection,

@@ -1,0 +1,1 @@
+"""The report: a page, a table in the terminal, pictures and files."""
