@@ -12,11 +12,11 @@ from deft_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from deft_plugin.api import detect, find_label_issues
-    from deft_plugin.detector import Deft
+    from deft_plugin.deft.detector import Detector
+    from deft_plugin.deft.selector import Deft
     from deft_plugin.results.clean_mask import CleanMask
     from deft_plugin.results.detection import Detection
     from deft_plugin.runs.run import Run
-    from deft_plugin.trained import Detector
     from deft_plugin.training_settings import FinetuneSettings
     from deft_plugin.types import Selection, Selector
 
@@ -37,8 +37,8 @@ __all__ = [
 _HOMES = {
     "CleanMask": "deft_plugin.results.clean_mask",
     "Detection": "deft_plugin.results.detection",
-    "Deft": "deft_plugin.detector",
-    "Detector": "deft_plugin.trained",
+    "Deft": "deft_plugin.deft.selector",
+    "Detector": "deft_plugin.deft.detector",
     "FinetuneSettings": "deft_plugin.training_settings",
     "Run": "deft_plugin.runs.run",
     "Selection": "deft_plugin.types",

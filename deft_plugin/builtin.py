@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _load_deft() -> Selector:
-    from deft_plugin.detector import Deft
+    from deft_plugin.deft.selector import Deft
 
     return Deft()
 

@@ -22,7 +22,7 @@ class FinetuneSettings:
         "default" judges all examples after training, by their clean view. "faithful" keeps the verdicts of the
         last training epoch, each made from an augmented view before its step, and clamps as the authors' code does.
     is_real_noise : bool
-        The authors' variant for noise from real life; see `deft_plugin.step.DeftStep`.
+        The authors' variant for noise from real life; see `deft_plugin.deft.step.DeftStep`.
     n_ctx : int
         M, context vectors of a prompt.
     epochs, warmup_epochs : int

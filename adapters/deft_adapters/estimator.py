@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from deft_plugin import Detection, Detector, FinetuneSettings, detect
-from deft_plugin.detector import Deft
+from deft_plugin.deft.selector import Deft
 from deft_plugin.errors import InputError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.scoring import BatchScorer
+from deft_plugin.deft.streaming import BatchScorer
 
 if TYPE_CHECKING:
     import ray.data
@@ -42,7 +42,7 @@ def add_columns(
     num_cpus, num_gpus : float, optional
         Of each actor.
     **settings
-        As for `deft_plugin.scoring.BatchScorer`.
+        As for `deft_plugin.deft.streaming.BatchScorer`.
 
     Returns
     -------

@@ -18,8 +18,8 @@ from deft_benchmarks.memory import held_bytes
 from deft_benchmarks.reference_step import reference_step
 from deft_plugin.backbones.open_clip import OpenClipBackbone
 from deft_plugin.compute.precision import Precision, precision
-from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
-from deft_plugin.step import DeftStep
+from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.deft.step import DeftStep
 from deft_plugin.tuning import ENCODER_TUNINGS
 
 N_CTX = 16

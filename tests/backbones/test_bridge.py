@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from deft_plugin.backbones import bridge
 from deft_plugin.backbones.bridge import IMAGE_WEIGHTS, TEXT_WEIGHTS, load_bridge
+from deft_plugin.deft.prompts import SoftPrompts
 from deft_plugin.errors import InputError, MissingWeightsError
-from deft_plugin.prompts import SoftPrompts
 from deft_plugin.runs.features import centre_features
 
 TEXTS = ["a photo of a cat.", "a photo of a guinea pig with a red hat.", "dog"]

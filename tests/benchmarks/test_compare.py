@@ -14,8 +14,8 @@ from deft_benchmarks.metrics import detection_metrics
 from deft_benchmarks.noise import symmetric
 
 from deft_plugin import FinetuneSettings, Selection
+from deft_plugin.deft.finetune import epoch_batches
 from deft_plugin.errors import InputError, UnknownNameError
-from deft_plugin.finetune import epoch_batches
 from deft_plugin.plugins import load_plugins
 
 METRICS = (

@@ -15,8 +15,8 @@ import torch
 from deft_plugin.compute.precision import Precision, autocast, check_precision, pick_device, precision
 from deft_plugin.data.images import read_image
 from deft_plugin.data.labels import label_index
+from deft_plugin.deft.detector import Detector
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.trained import Detector
 
 if TYPE_CHECKING:
     from deft_plugin.judging import OnBadImage

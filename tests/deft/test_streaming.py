@@ -13,9 +13,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from deft_plugin import Deft, Detector, FinetuneSettings, detect, images
+from deft_plugin.deft.frozen import FrozenSettings
+from deft_plugin.deft.streaming import COLUMNS, BatchScorer
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.frozen import FrozenSettings
-from deft_plugin.scoring import COLUMNS, BatchScorer
 
 NAMES = ["cat", "dog", "sea"]
 COLOURS = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200)])
@@ -222,6 +222,6 @@ def test_the_hash_is_that_of_what_was_trained(detector, trained, tmp_path):
 def test_one_image_is_read_once(trained, monkeypatch):
     reads = []
     read = images.read_image
-    monkeypatch.setattr("deft_plugin.scoring.read_image", lambda image: reads.append(image) or read(image))
+    monkeypatch.setattr("deft_plugin.deft.streaming.read_image", lambda image: reads.append(image) or read(image))
     trained["frozen"].add_columns(photos(20), device="cpu", batch_size=8)
     assert len(reads) == 20

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deft_plugin import functional
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import autocast
+from deft_plugin.deft import losses as functional
+from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
 from deft_plugin.errors import InputError
-from deft_plugin.prompts import NEGATIVE, POSITIVE
 from deft_plugin.runs.run import Run
 from deft_plugin.tuning import FROZEN, tuned
 from deft_plugin.types import Backbone, Selection
@@ -51,11 +51,11 @@ class Detector:
     centre : Tensor of shape (D,), optional
         Mean image feature of the training data, for a backbone without a cone.
     transition : Tensor of shape (K, K), optional
-        For a negative prompt that is measured from the background; see `deft_plugin.functional.margins`.
+        For a negative prompt that is measured from the background; see `deft_plugin.deft.losses.margins`.
     sharpening : float
         Factor on positive logits.
     is_real_noise : bool
-        See `deft_plugin.step.DeftStep`.
+        See `deft_plugin.deft.step.DeftStep`.
 
     Notes
     -----
@@ -123,9 +123,9 @@ class Detector:
             Found by themselves if the data set knows its features and there is one of each.
         batch_size : int
         **settings
-            As for `deft_plugin.scoring.BatchScorer`.
+            As for `deft_plugin.deft.streaming.BatchScorer`.
         """
-        from deft_plugin.scoring import add_columns
+        from deft_plugin.deft.streaming import add_columns
 
         return add_columns(
             dataset, self, image_column=image_column, label_column=label_column, batch_size=batch_size, **settings

@@ -5,8 +5,8 @@ import torch
 from deft_benchmarks.reference_step import reference_step
 
 from deft_plugin.compute.precision import precision
-from deft_plugin.prompts import SoftPrompts
-from deft_plugin.step import DeftStep
+from deft_plugin.deft.prompts import SoftPrompts
+from deft_plugin.deft.step import DeftStep
 from deft_plugin.tuning import ENCODER_TUNINGS
 
 NAMES = ["cat", "guinea_pig", "dog", "great white shark", "ox", "hen", "sea", "lamp"]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deft_plugin import functional
+from deft_plugin.deft import losses as functional
 
 logits = st.floats(-80, 80, width=32)
 

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deft_plugin import functional
-from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.deft import losses as functional
+from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.runs.probe import minibatch_size
 from deft_plugin.types import Backbone, EpochEnd, Selection
 

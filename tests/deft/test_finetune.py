@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from deft_plugin import functional
 from deft_plugin.compute.checkpoints import load_tensors
 from deft_plugin.compute.precision import precision
+from deft_plugin.deft import losses as functional
+from deft_plugin.deft.finetune import Finetuning
+from deft_plugin.deft.step import DeftStep
 from deft_plugin.errors import InputError
-from deft_plugin.finetune import Finetuning
-from deft_plugin.step import DeftStep
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import ENCODER_TUNINGS
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin import functional
-from deft_plugin.frozen import FrozenSettings, FrozenTuning
-from deft_plugin.prompts import NEGATIVE, POSITIVE
+from deft_plugin.deft import losses as functional
+from deft_plugin.deft.frozen import FrozenSettings, FrozenTuning
+from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
 from deft_plugin.runs.folds import deal_folds
 
 DIM = 48

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deft_plugin import functional
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.compute.workers import Workers
 from deft_plugin.data.sources import ImageSource
-from deft_plugin.prompts import SoftPrompts
-from deft_plugin.step import DeftStep
+from deft_plugin.deft import losses as functional
+from deft_plugin.deft.prompts import SoftPrompts
+from deft_plugin.deft.step import DeftStep
 from deft_plugin.training.augment import augment
 from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import EncoderTuning

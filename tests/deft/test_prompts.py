@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin import prompts
-from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.deft import prompts
+from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
 
 NAMES = ["cat", "guinea_pig", "dog", "ox", "hen"]
 N_CTX, WIDTH, DIM = 4, 6, 7

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deft_plugin import functional
 from deft_plugin.compute.precision import autocast
-from deft_plugin.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.deft import losses as functional
+from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.types import Backbone
 
 CLAMP = 1e-5
@@ -89,7 +89,7 @@ class DeftStep:
         self._floor = CLAMP if is_faithful else 0.0
         self._is_real_noise = is_real_noise
         num_classes = prompts.tokens.num_classes
-        # Without a cone the negative prompt is measured from the background; see `deft_plugin.frozen`.
+        # Without a cone the negative prompt is measured from the background; see `deft_plugin.deft.frozen`.
         self.transition = None if backbone.has_cone else functional.symmetric_transition(num_classes).to(device)
 
     def __call__(self, pixels: Tensor, labels: Tensor, complement: Tensor, *, is_warmup: bool) -> StepResult:

@@ -1,0 +1,1 @@
+"""DeFT, the method: prompts, losses, training, the selector and the detector that it trains."""
