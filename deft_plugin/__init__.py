@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deft_plugin.results.clean_mask import CleanMask
     from deft_plugin.results.detection import Detection
     from deft_plugin.runs.run import Run
-    from deft_plugin.training_settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings
     from deft_plugin.types import Selection, Selector
 
 __all__ = [
@@ -39,7 +39,7 @@ _HOMES = {
     "Detection": "deft_plugin.results.detection",
     "Deft": "deft_plugin.deft.selector",
     "Detector": "deft_plugin.deft.detector",
-    "FinetuneSettings": "deft_plugin.training_settings",
+    "FinetuneSettings": "deft_plugin.settings",
     "Run": "deft_plugin.runs.run",
     "Selection": "deft_plugin.types",
     "Selector": "deft_plugin.types",

@@ -16,7 +16,7 @@ from deft_plugin.types import Selector
 if TYPE_CHECKING:
     from deft_plugin.compute.precision import Precision
     from deft_plugin.plugins import Plugins
-    from deft_plugin.training_settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings
 
 
 def find_label_issues(

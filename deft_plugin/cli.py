@@ -82,7 +82,7 @@ def detect(
     from deft_plugin.compute.workers import this_process
     from deft_plugin.data.reading import read_image_data
     from deft_plugin.report.terminal import print_issues, summary, write_json, write_report
-    from deft_plugin.training_settings import read_recipe
+    from deft_plugin.settings import read_recipe
 
     is_main = this_process(device).is_main
     data = read_image_data(path)

@@ -23,7 +23,7 @@ from deft_plugin.types import EpochEnd, Selection, Selector
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
-    from deft_plugin.training_settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings
 
 DEFAULT_MODEL = "bridge-lite0"
 OnBadImage: TypeAlias = Literal["raise", "flag"]

@@ -210,7 +210,7 @@ def _compare(
     from deft_benchmarks.compare import DEFAULT_SELECTORS, compare
     from deft_benchmarks.results import results_table
     from deft_plugin.progress import ConsoleProgress
-    from deft_plugin.training_settings import read_recipe
+    from deft_plugin.settings import read_recipe
 
     chosen = tuple(selectors.split(",")) if selectors else DEFAULT_SELECTORS
     with ConsoleProgress(enabled=True) as progress:

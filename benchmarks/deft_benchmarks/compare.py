@@ -19,7 +19,7 @@ from deft_plugin.data.reading import ImageData, read_image_data
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
-    from deft_plugin.training_settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings
     from deft_plugin.types import EpochEnd
 
 DEFAULT_SELECTORS = ("deft", "label_match", "small_loss", "gmm", "confident_learning")

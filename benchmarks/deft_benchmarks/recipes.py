@@ -14,7 +14,7 @@ from deft_plugin.data.labels import check_labels
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.stored import holds_dataset, read_dataset
 from deft_plugin.errors import InputError, did_you_mean
-from deft_plugin.training_settings import FinetuneSettings, read_recipe
+from deft_plugin.settings import FinetuneSettings, read_recipe
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins

@@ -27,8 +27,8 @@ from deft_plugin.data.sources import ImageSource
 from deft_plugin.deft import losses as functional
 from deft_plugin.deft.prompts import SoftPrompts
 from deft_plugin.deft.step import DeftStep
+from deft_plugin.settings import FinetuneSettings
 from deft_plugin.training.augment import augment
-from deft_plugin.training_settings import FinetuneSettings
 from deft_plugin.tuning import EncoderTuning
 from deft_plugin.types import Backbone, EpochEnd
 

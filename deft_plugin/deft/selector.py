@@ -18,7 +18,7 @@ from deft_plugin.deft.finetune import Finetuning
 from deft_plugin.deft.frozen import FrozenSettings, FrozenTuning, Scores
 from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
-from deft_plugin.training_settings import FinetuneSettings
+from deft_plugin.settings import FinetuneSettings
 from deft_plugin.tuning import FROZEN, check_tuning, pick_tuning, tuned
 from deft_plugin.types import Backbone, Selection
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deft_plugin.data.sources import ImageSource
     from deft_plugin.runs.neighbours import Neighbours
     from deft_plugin.runs.probe import History, LinearProbe
-    from deft_plugin.training_settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings
 
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
 ZERO_SHOT_TEMPLATE = "a photo of a {}."

@@ -12,7 +12,7 @@ from deft_plugin.deft import losses as functional
 from deft_plugin.deft.finetune import Finetuning
 from deft_plugin.deft.step import DeftStep
 from deft_plugin.errors import InputError
-from deft_plugin.training_settings import FinetuneSettings
+from deft_plugin.settings import FinetuneSettings
 from deft_plugin.tuning import ENCODER_TUNINGS
 
 NAMES = ("cat", "dog", "lamp", "sea")
