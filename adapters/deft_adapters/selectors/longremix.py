@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_adapters.by_class import keep_no_class_empty
-from deft_adapters.mixtures import smaller_component_of_losses
+from deft_adapters.selectors.by_class import keep_no_class_empty
+from deft_adapters.selectors.mixtures import smaller_component_of_losses
 from deft_plugin import Run, Selection
 
 WINDOW = 5

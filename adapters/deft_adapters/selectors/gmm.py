@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deft_adapters.mixtures import smaller_component_of_losses
-from deft_adapters.training_loss import example_losses
+from deft_adapters.selectors.mixtures import smaller_component_of_losses
+from deft_adapters.selectors.training_loss import example_losses
 from deft_plugin import Run, Selection
 
 

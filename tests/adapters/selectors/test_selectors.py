@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from cleanlab.count import num_label_issues
 from cleanlab.filter import find_label_issues
-from deft_adapters.confident_learning import ConfidentLearning
-from deft_adapters.gmm import Gmm
-from deft_adapters.label_match import LabelMatch
-from deft_adapters.small_loss import SmallLoss
-from deft_adapters.training_loss import example_losses, loss_quality
+from deft_adapters.selectors.confident_learning import ConfidentLearning
+from deft_adapters.selectors.gmm import Gmm
+from deft_adapters.selectors.label_match import LabelMatch
+from deft_adapters.selectors.small_loss import SmallLoss
+from deft_adapters.selectors.training_loss import example_losses, loss_quality
 from sklearn.mixture import GaussianMixture
 
 from deft_plugin import Run

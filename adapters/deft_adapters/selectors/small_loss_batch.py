@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_adapters.small_loss import told_noise_ratio
-from deft_adapters.training_loss import loss_quality
+from deft_adapters.selectors.small_loss import told_noise_ratio
+from deft_adapters.selectors.training_loss import loss_quality
 from deft_plugin import Run, Selection
 
 BATCH_SIZE = 64
@@ -15,7 +15,7 @@ class SmallLossBatch:
     """Clean where the loss is among the smallest ``1 - noise_ratio`` of the mini-batch in the last epoch.
 
     The number that a batch keeps is rounded down, as in Co-teaching's code. The noise ratio is the run's, else an
-    estimate, as in `deft_adapters.small_loss`.
+    estimate, as in `deft_adapters.selectors.small_loss`.
 
     Choices: the published baseline judges by losses in front of each step of the last epoch; ours are those after it,
     and the batches are dealt from the run's seed. Label quality is exp(-loss) of the last epoch.

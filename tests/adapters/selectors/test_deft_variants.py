@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from deft_adapters.deft_mixture import find_threshold
+from deft_adapters.selectors.deft_mixture import find_threshold
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import roc_auc_score
 

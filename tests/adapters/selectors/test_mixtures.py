@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from deft_adapters.mixtures import smaller_component, smaller_component_in_class, smaller_component_of_losses
+from deft_adapters.selectors.mixtures import smaller_component, smaller_component_in_class, smaller_component_of_losses
 from sklearn.mixture import GaussianMixture
 
 VALUES = np.random.default_rng(0).gamma(2.0, size=400)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_adapters.by_class import keep_no_class_empty
-from deft_adapters.class_vectors import dot_products, sum_by_class
-from deft_adapters.mixtures import smaller_component_in_class
+from deft_adapters.selectors.by_class import keep_no_class_empty
+from deft_adapters.selectors.class_vectors import dot_products, sum_by_class
+from deft_adapters.selectors.mixtures import smaller_component_in_class
 from deft_plugin import Run, Selection
 
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from deft_adapters.by_class import smallest_in_classes
-from deft_adapters.training_loss import example_losses, loss_quality
+from deft_adapters.selectors.by_class import smallest_in_classes
+from deft_adapters.selectors.training_loss import example_losses, loss_quality
 from deft_plugin import Run, Selection
 
 RHO = 0.5

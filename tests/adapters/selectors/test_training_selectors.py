@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from deft_adapters.aum import Aum, draw_threshold_samples
-from deft_adapters.jsd_uniform import JsdUniform, label_divergence
-from deft_adapters.longremix import LongReMix, high_confidence_set
-from deft_adapters.matched_high_confidence import MatchedHighConfidence
-from deft_adapters.small_loss_batch import SmallLossBatch, smallest_in_batches
+from deft_adapters.selectors.aum import Aum, draw_threshold_samples
+from deft_adapters.selectors.jsd_uniform import JsdUniform, label_divergence
+from deft_adapters.selectors.longremix import LongReMix, high_confidence_set
+from deft_adapters.selectors.matched_high_confidence import MatchedHighConfidence
+from deft_adapters.selectors.small_loss_batch import SmallLossBatch, smallest_in_batches
 from scipy.spatial.distance import jensenshannon
 from sklearn.mixture import GaussianMixture
 

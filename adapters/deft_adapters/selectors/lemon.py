@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_adapters.class_vectors import dot_products, sum_by_class
+from deft_adapters.selectors.class_vectors import dot_products, sum_by_class
 from deft_plugin import Run, Selection
 
 K_NEIGHBOURS = 30

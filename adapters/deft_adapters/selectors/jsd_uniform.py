@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import xlogy
 
-from deft_adapters.by_class import smallest_in_classes
+from deft_adapters.selectors.by_class import smallest_in_classes
 from deft_plugin import Run, Selection
 
 TAU = 5.0

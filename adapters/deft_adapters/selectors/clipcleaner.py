@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import softmax
 
-from deft_adapters.mixtures import smaller_component_in_class
+from deft_adapters.selectors.mixtures import smaller_component_in_class
 from deft_plugin import Run, Selection
 
 TEMPERATURE = 0.07

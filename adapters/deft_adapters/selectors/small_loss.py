@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_adapters.training_loss import example_losses, loss_quality
+from deft_adapters.selectors.training_loss import example_losses, loss_quality
 from deft_plugin import Run, Selection
 
 
@@ -18,7 +18,7 @@ class SmallLoss:
     References
     ----------
     Han et al., "Co-teaching", NeurIPS 2018; as the baseline "Small-loss" of Wei et al., NeurIPS 2024, whose forget
-    rate is the true noise ratio. Theirs is per mini-batch: `deft_adapters.small_loss_batch`.
+    rate is the true noise ratio. Theirs is per mini-batch: `deft_adapters.selectors.small_loss_batch`.
     """
 
     needs_images = True

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from deft_adapters.clipcleaner import ClipCleaner
-from deft_adapters.knn_vote import KnnVote, count_votes
-from deft_adapters.lemon import Lemon, find_valley, share_of_examples
-from deft_adapters.prototype_gmm import PrototypeGmm
+from deft_adapters.selectors.clipcleaner import ClipCleaner
+from deft_adapters.selectors.knn_vote import KnnVote, count_votes
+from deft_adapters.selectors.lemon import Lemon, find_valley, share_of_examples
+from deft_adapters.selectors.prototype_gmm import PrototypeGmm
 from scipy.special import softmax
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors

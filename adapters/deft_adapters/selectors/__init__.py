@@ -1,0 +1,1 @@
+"""The selectors that DeFT is compared with: one paper, one file."""
