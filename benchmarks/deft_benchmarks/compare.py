@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_benchmarks.cell_metrics import batch_means
-from deft_benchmarks.instance_noise import put_noise_in
-from deft_benchmarks.metrics import detection_metrics
+from deft_benchmarks.matrix.cell_metrics import batch_means
+from deft_benchmarks.matrix.metrics import detection_metrics
+from deft_benchmarks.noise.instance import put_noise_in
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
 from deft_plugin.data.reading import ImageData, read_image_data

@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 
 def _load_symmetric() -> NoiseModel:
-    from deft_benchmarks.noise import symmetric
+    from deft_benchmarks.noise.labels import symmetric
 
     return symmetric
 
 
 def _load_symmetric_others() -> NoiseModel:
-    from deft_benchmarks.noise import symmetric_others
+    from deft_benchmarks.noise.labels import symmetric_others
 
     return symmetric_others
 
 
 def _load_instance_dependent() -> NoiseModel:
-    from deft_benchmarks.instance_noise import InstanceDependent
+    from deft_benchmarks.noise.instance import InstanceDependent
 
     return InstanceDependent()
 
 
 def _load_instance_dependent_shared() -> NoiseModel:
-    from deft_benchmarks.instance_noise import InstanceDependent
+    from deft_benchmarks.noise.instance import InstanceDependent
 
     return InstanceDependent(shares_matrix=True)
 
 
 def _load_asymmetric() -> NoiseModel:
-    from deft_benchmarks.noise import asymmetric
+    from deft_benchmarks.noise.labels import asymmetric
 
     return asymmetric
 
@@ -68,7 +68,7 @@ def register_datasets(register: Register[DatasetLoader]) -> None:
 @hookimpl
 def register_commands(app: click.Group) -> None:
     """Add ``deft demo`` and ``deft bench``."""
-    from deft_benchmarks.commands import bench, demo
+    from deft_benchmarks.commands.bench import bench, demo
 
     app.add_command(demo)
     app.add_command(bench)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deft_benchmarks.metrics import DetectionMetrics
+    from deft_benchmarks.matrix.metrics import DetectionMetrics
 
 _MISSING = "-"
 

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 import pytest
 from deft_benchmarks.compare import DEFAULT_SELECTORS, ORACLE_NOTE, compare
-from deft_benchmarks.metrics import detection_metrics
-from deft_benchmarks.noise import symmetric
+from deft_benchmarks.matrix.metrics import detection_metrics
+from deft_benchmarks.noise.labels import symmetric
 
 from deft_plugin import FinetuneSettings, Selection
 from deft_plugin.deft.finetune import epoch_batches

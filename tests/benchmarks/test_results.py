@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from deft_benchmarks.metrics import DetectionMetrics
+from deft_benchmarks.matrix.metrics import DetectionMetrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult, results_table
 from rich.console import Console
 

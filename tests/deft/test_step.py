@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from deft_benchmarks.reference_step import reference_step
+from deft_benchmarks.speed.reference_step import reference_step
 
 from deft_plugin.compute.precision import precision
 from deft_plugin.deft.prompts import SoftPrompts

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from deft_benchmarks.reference_step import encode_images
+from deft_benchmarks.speed.reference_step import encode_images
 
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.tuning import ENCODER_TUNINGS, check_tuning, pick_tuning

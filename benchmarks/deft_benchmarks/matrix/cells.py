@@ -1,0 +1,178 @@
+"""Results of a benchmark: one JSON file for each cell, a selector on one data set with one noise and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deft_plugin.errors import InputError
+from deft_plugin.report.terminal import write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one selector did in one setting.
+
+    Attributes
+    ----------
+    data : str
+        Name of the data set.
+    num_examples, num_classes : int
+    noise : str
+        Name of the noise model, or "human".
+    noise_ratio : float
+        Nominal; of human labels the actual one.
+    actual_noise_ratio : float
+    noise_details : dict
+        What the noise depends on beside ratio and seed.
+    labels_hash : str
+        SHA-256 of the noisy labels as int64; the same for all selectors of a setting.
+    seed : int
+    model, tuning, device, dtype : str
+    selector : str
+    consumes : list of str
+        What the selector reads.
+    is_told_noise_ratio : bool
+        True for an oracle.
+    variant_of : str, optional
+        The selector that this one changes in one respect; variants are compared with it, and not ranked.
+    metrics : dict of str to (float or None)
+        See `deft_benchmarks.matrix.cell_metrics.cell_metrics`; of the faithful protocol also means over mini-batches. Empty if
+        the cell failed.
+    per_class : dict, optional
+    details : dict
+        What the selector says of itself.
+    seconds : float
+        Of this selector, in a run that others have used before it in the order of `order`.
+    order : list of str
+        Selectors of the run, in the order in which they ran.
+    peak_memory_mb : float
+        Highest resident memory of the process while the selector ran.
+    encoder_passes : int
+        Passes over all images that this data set has cost in this command: 0 if the features were cached, else 1.
+    versions : dict of str to str
+    machine : str
+        Processor, and the cores that the process may use.
+    git_commit : str, optional
+    error : str, optional
+        Why the cell failed.
+    quality_histogram : dict of str to list of int, optional
+        See `deft_benchmarks.matrix.cell_metrics.quality_histogram`; None if the cell failed.
+    schema_version : int
+    """
+
+    data: str
+    num_examples: int
+    num_classes: int
+    noise: str
+    noise_ratio: float
+    actual_noise_ratio: float
+    noise_details: dict[str, Any]
+    labels_hash: str
+    seed: int
+    model: str
+    tuning: str
+    device: str
+    dtype: str
+    selector: str
+    consumes: list[str]
+    is_told_noise_ratio: bool
+    variant_of: str | None
+    metrics: dict[str, float | None]
+    per_class: dict[str, dict[str, float | None]] | None
+    details: dict[str, Any]
+    seconds: float
+    order: list[str]
+    peak_memory_mb: float
+    encoder_passes: int
+    versions: dict[str, str]
+    machine: str
+    git_commit: str | None
+    error: str | None = None
+    quality_histogram: dict[str, list[int]] | None = None
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    @property
+    def setting(self) -> str:
+        """Noise and ratio, as in tables: "sym 0.4"; "human" has no ratio of its own."""
+        return setting_name(self.noise, self.noise_ratio)
+
+    @property
+    def model_and_tuning(self) -> str:
+        """What cells must have in common to be averaged or ranked together."""
+        return f"{self.model}, {self.tuning}"
+
+    @property
+    def block(self) -> tuple[str, str, int]:
+        """What selectors are compared in: data set, setting and seed."""
+        return self.data, self.setting, self.seed
+
+
+def setting_name(noise: str, ratio: float) -> str:
+    """Name a noise for people.
+
+    Examples
+    --------
+    >>> setting_name("sym", 0.4), setting_name("human", 0.402)
+    ('sym 0.4', 'human')
+    """
+    return noise if noise == "human" else f"{noise} {ratio:g}"
+
+
+def cell_file(folder: Path, *, data: str, model: str, tuning: str, setting: str, seed: int, selector: str) -> Path:
+    """Where a cell is kept: the path follows from what the cell is.
+
+    Examples
+    --------
+    >>> cell_file(Path("r"), data="CIFAR-100", model="a/b", tuning="frozen", setting="sym 0.4", seed=1, selector="gmm")
+    PosixPath('r/cifar-100/a-b-frozen/sym-0.4/seed-1/gmm.json')
+    """
+    where = folder / _slug(data) / f"{_slug(model)}-{tuning}" / _slug(setting) / f"seed-{seed}"
+    return where / f"{selector}.json"
+
+
+def write_cell(file: Path, cell: Cell) -> None:
+    """Write a cell as a whole, or not at all."""
+    write_json(file, dataclasses.asdict(cell))
+
+
+def read_cell(file: Path) -> Cell:
+    """Read a cell.
+
+    Raises
+    ------
+    InputError
+        If the file is no cell of this version.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["schema_version"] == SCHEMA_VERSION:
+            return Cell(**content)
+        found = content["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Expected {file} to be a cell of a benchmark, but: {error}. Remove it.") from error
+    raise InputError(f"Expected {file} of version {SCHEMA_VERSION}, but it has {found}. Remove it, and run again.")
+
+
+def read_cells(folders: Iterator[Path] | list[Path]) -> list[Cell]:
+    """Read all cells below some folders.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    files = sorted(file for folder in folders for file in folder.rglob("*.json"))
+    if not files:
+        raise InputError("Expected results of deft bench run, but found no .json file there.")
+    return [read_cell(file) for file in files]
+
+
+def _slug(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in name.lower()).split())

@@ -1,0 +1,1 @@
+"""Noise models: wrong labels put in on purpose, so that the truth is known."""

@@ -1,0 +1,1 @@
+"""The page of a benchmark: plots, rank diagrams, tables."""

@@ -1,0 +1,1 @@
+"""Tables and ranks of cells."""
