@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.judging import DEFAULT_MODEL, OnBadImage, PreparedRun, RunSettings, judge, prepare_run
+from deft_plugin.judging import judge
 from deft_plugin.results.detection import Detection
 from deft_plugin.results.ranking import RankedBy, check_ranking, rank_issues
+from deft_plugin.runs.prepare import PreparedRun, prepare_run
+from deft_plugin.settings import DEFAULT_MODEL, OnBadImage, RunSettings
 from deft_plugin.types import Selector
 
 if TYPE_CHECKING:
-    from deft_plugin.compute.precision import Precision
     from deft_plugin.plugins import Plugins
-    from deft_plugin.settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings, Precision
 
 
 def find_label_issues(

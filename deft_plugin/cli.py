@@ -79,9 +79,10 @@ def detect(
 ) -> None:
     """Find wrong labels in PATH: a folder of class folders, Parquet files, or a saved HF data set."""
     from deft_plugin.api import detect as find
+    from deft_plugin.compute.files import write_json
     from deft_plugin.compute.workers import this_process
     from deft_plugin.data.reading import read_image_data
-    from deft_plugin.report.terminal import print_issues, summary, write_json, write_report
+    from deft_plugin.report.terminal import print_issues, summary, write_report
     from deft_plugin.settings import read_recipe
 
     is_main = this_process(device).is_main

@@ -1,261 +1,21 @@
-"""Setting up a run over the user's rows, and carrying a selector's verdicts back to them."""
+"""A selector's verdicts on a run, carried back to the user's rows."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.compute.precision import Precision, check_precision, precision
-from deft_plugin.data.labels import check_labels, check_pred_probs, check_several_classes
-from deft_plugin.data.reading import ImageData, read_image_data
-from deft_plugin.data.sources import SelectedImages, describe
-from deft_plugin.errors import DeftError, InputError, UnreadableImageError
+from deft_plugin.compute.precision import use_precision
+from deft_plugin.errors import DeftError
 from deft_plugin.results.checks import NO_PREDICTION
 from deft_plugin.results.detection import Detection
-from deft_plugin.runs.run import NoiseRatioSource, Run
-from deft_plugin.tuning import check_tuning
-from deft_plugin.types import EpochEnd, Selection, Selector
 
 if TYPE_CHECKING:
-    from deft_plugin.plugins import Plugins
-    from deft_plugin.settings import FinetuneSettings
-
-DEFAULT_MODEL = "bridge-lite0"
-OnBadImage: TypeAlias = Literal["raise", "flag"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """What a run is set up by; parameters of `deft_plugin.detect`, said there.
-
-    Raises
-    ------
-    InputError, UnknownNameError
-        If one of them cannot be.
-    """
-
-    model: str = DEFAULT_MODEL
-    tuning: str = "auto"
-    training: FinetuneSettings | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    batch_size: int = 64
-    seed: int = 0
-    cache_dir: Path | str | None = None
-    noise_ratio: float | None = None
-    noise_ratio_source: NoiseRatioSource = "given"
-    on_bad_image: OnBadImage = "raise"
-
-    def __post_init__(self) -> None:
-        check_tuning(self.tuning)
-        check_precision(self.precision)
-        if self.batch_size < 1:
-            raise InputError(f"Expected batch_size of at least 1, but got {self.batch_size}.")
-        if self.noise_ratio is not None and not 0 <= self.noise_ratio < 1:
-            raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.noise_ratio}.")
-        if self.on_bad_image not in ("raise", "flag"):
-            raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {self.on_bad_image!r}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedRun:
-    """A run with what is needed to carry verdicts back to the user's rows.
-
-    Attributes
-    ----------
-    run : Run
-        Over the readable rows.
-    data : ImageData, optional
-        None if there are only pred_probs.
-    given_labels : np.ndarray of shape (N,), int64
-        Of all rows.
-    class_names : tuple of str of length K
-        Of all classes.
-    classes : np.ndarray of shape (C,), int64 in [0, K)
-        Those that the run knows: what is learned and judged does not depend on a class without examples.
-    digests : np.ndarray of shape (N, 16), uint8, optional
-    is_readable : np.ndarray of shape (N,), bool
-    settings : RunSettings
-        With the device that was picked.
-    feature_seconds : float
-        Time of the feature pass; 0 if it was cached.
-    """
-
-    run: Run
-    data: ImageData | None
-    given_labels: np.ndarray
-    class_names: tuple[str, ...]
-    classes: np.ndarray
-    digests: np.ndarray | None
-    is_readable: np.ndarray
-    settings: RunSettings
-    feature_seconds: float = 0.0
-
-
-def prepare_run(
-    data: Any,
-    labels: Any = None,
-    *,
-    settings: RunSettings,
-    plugins: Plugins,
-    needs_images: bool = True,
-    learns: bool = True,
-    class_names: Sequence[str] | None = None,
-    id_column: str | None = None,
-    pred_probs: Any = None,
-    feature_progress: Callable[[int, int], None] | None = None,
-    epoch_end: Callable[[EpochEnd], None] | None = None,
-) -> PreparedRun:
-    """Check the input, encode the images, and set up a run that any number of selectors can share.
-
-    Parameters are those of `detect`, the two progress callbacks, and what the selector says of itself: whether it
-    needs images, and whether it learns from the run (and so needs several classes).
-    """
-    if not needs_images and pred_probs is not None:
-        return _prepare_pred_probs(data, labels, class_names, pred_probs, settings)
-    if data is None:
-        raise InputError(
-            "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
-            "'confident_learning'; got neither."
-        )
-    images = read_image_data(data, labels, class_names, id_column=id_column)
-    if learns:
-        check_several_classes(images.labels, images.class_names)
-    probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
-
-    from deft_plugin.compute.workers import this_process
-    from deft_plugin.runs.features import compute_image_features, default_cache_dir
-
-    cache_dir = Path(settings.cache_dir) if settings.cache_dir is not None else default_cache_dir()
-    workers = this_process(settings.device)
-    backbone = plugins.backbones.load(settings.model, settings.model).to(workers.device)
-    with precision(settings.precision):
-        features = compute_image_features(
-            backbone,
-            images.images,
-            device=workers.device,
-            batch_size=settings.batch_size,
-            cache_dir=cache_dir,
-            progress=feature_progress,
-            workers=workers,
-        )
-    keep = np.flatnonzero(features.is_readable)
-    if len(keep) < len(features.is_readable) and settings.on_bad_image == "raise":
-        _raise_first_bad(images, features.is_readable)
-    if learns:
-        check_several_classes(images.labels[keep], images.class_names)
-
-    def listen(event: EpochEnd) -> None:
-        if epoch_end:
-            epoch_end(event)
-        plugins.call_each("deft_epoch_end", event=lambda _plugin: event)
-
-    all_readable = len(keep) == len(images.labels)
-    classes = np.unique(images.labels[keep]) if learns else np.arange(len(images.class_names))
-    run = Run(
-        labels=np.searchsorted(classes, images.labels[keep]),
-        class_names=tuple(images.class_names[k] for k in classes),
-        backbone=backbone,
-        raw_features=features.features if all_readable else features.features[keep],
-        digests=features.digests[keep],
-        given_pred_probs=None if probs is None else _of_classes(probs[keep], classes),
-        noise_ratio=settings.noise_ratio,
-        noise_ratio_source=settings.noise_ratio_source,
-        tuning=settings.tuning,
-        training=settings.training,
-        seed=settings.seed,
-        device=workers.device,
-        epoch_end=listen,
-        images=images.images if all_readable else SelectedImages(images.images, keep),
-        checkpoint_dir=cache_dir / "checkpoints",
-        workers=workers,
-    )
-    return PreparedRun(
-        run=run,
-        data=images,
-        given_labels=images.labels,
-        class_names=images.class_names,
-        classes=classes,
-        digests=features.digests,
-        is_readable=features.is_readable,
-        settings=replace(settings, device=workers.device),
-        feature_seconds=features.seconds,
-    )
-
-
-def relabel(prepared: PreparedRun, labels: np.ndarray, settings: RunSettings, *, plugins: Plugins) -> PreparedRun:
-    """Set up a run over the same images with other labels; what does not depend on labels is computed once.
-
-    If a class has lost its last example, or gained its first, the run knows other classes, and shares nothing.
-
-    Parameters
-    ----------
-    prepared : PreparedRun
-        Over images.
-    labels : np.ndarray of shape (N,), int64 in [0, K)
-    settings : RunSettings
-        Seed, noise ratio and training may differ from those of `prepared`.
-    plugins : Plugins
-    """
-    assert prepared.data is not None
-    if not np.array_equal(np.unique(labels), prepared.classes) or not prepared.is_readable.all():
-        return prepare_run(replace(prepared.data, labels=labels), settings=settings, plugins=plugins)
-    run = prepared.run.with_labels(
-        np.searchsorted(prepared.classes, labels),
-        seed=settings.seed,
-        noise_ratio=settings.noise_ratio,
-        training=settings.training,
-    )
-    return replace(prepared, run=run, given_labels=labels, settings=replace(settings, device=run.device))
-
-
-def _prepare_pred_probs(
-    data: Any, labels: Any, class_names: Sequence[str] | None, pred_probs: Any, settings: RunSettings
-) -> PreparedRun:
-    given, names, probs = _read_pred_probs(data, labels, class_names, pred_probs)
-    run = Run(
-        labels=given,
-        class_names=names,
-        given_pred_probs=probs,
-        noise_ratio=settings.noise_ratio,
-        noise_ratio_source=settings.noise_ratio_source,
-        seed=settings.seed,
-    )
-    return PreparedRun(
-        run=run,
-        data=None,
-        given_labels=given,
-        class_names=names,
-        classes=np.arange(len(names)),
-        digests=None,
-        is_readable=np.ones(len(given), bool),
-        settings=settings,
-    )
-
-
-def _of_classes(pred_probs: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Probabilities (N, C) of some classes alone; of a row that has none of them, all the same."""
-    chosen = pred_probs[:, classes] + np.finfo(np.float64).tiny
-    return chosen / chosen.sum(1, keepdims=True)
-
-
-def _read_pred_probs(
-    data: Any, labels: Any, class_names: Sequence[str] | None, pred_probs: Any
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """Check labels (N,) and pred_probs (N, K); as in cleanlab, their columns tell K if nothing else does."""
-    if data is not None:
-        known = read_image_data(data, labels, class_names)
-        labels, class_names = known.labels, known.class_names
-    if class_names is None and np.ndim(pred_probs) == 2 and np.asarray(labels).dtype.kind in "iuf":
-        class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
-    given, names = check_labels(labels, class_names=class_names)
-    check_several_classes(given, names)
-    return given, names, check_pred_probs(pred_probs, len(given), len(names))
+    from deft_plugin.runs.prepare import PreparedRun
+    from deft_plugin.runs.run import Run
+    from deft_plugin.types import Selection, Selector
 
 
 def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
@@ -268,7 +28,7 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
     """
     started = time.perf_counter()
     try:
-        with precision(prepared.settings.precision):
+        with use_precision(prepared.settings.precision):
             selection = selector.select(prepared.run)
     except DeftError:
         raise
@@ -307,22 +67,6 @@ def _reported(prepared: PreparedRun) -> dict[str, Any]:
     if prepared.data is not None:
         names += ["model", "tuning", "device", "precision"]
     return {name: getattr(prepared.settings, name) for name in names}
-
-
-def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
-    """Decode the first unreadable image again, for the error that names its row and file."""
-    bad = np.flatnonzero(~is_readable)
-    try:
-        data.images.load(int(bad[0]))
-    except UnreadableImageError as error:
-        raise UnreadableImageError(
-            f"{error} {len(bad)} of {len(is_readable)} images cannot be read. Mend or remove them, or pass "
-            "on_bad_image='flag' to keep them in the result as issues of their own kind."
-        ) from error
-    raise UnreadableImageError(
-        f"{describe(data.images, int(bad[0]))} could not be read when its features were computed, but can be read "
-        "now. Delete the feature cache and try again."
-    )
 
 
 def _check_selection(selection: Selection, name: str, run: Run) -> None:

@@ -1,15 +1,27 @@
-"""Settings of the tunings that train the image encoder, and recipes: JSON files with some of them."""
+"""All settings, each with its default, its check and what it means; and recipes, JSON files with some of them.
+
+A setting has one home: a field here. `deft_plugin.detect` has keywords for those of a run, and the command line an
+option (`deft_plugin.options`).
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from deft_plugin.errors import InputError, did_you_mean
+from deft_plugin.errors import InputError, UnknownNameError, did_you_mean
 
 Protocol: TypeAlias = Literal["default", "faithful"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+OnBadImage: TypeAlias = Literal["raise", "flag"]
+NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
+
+DEFAULT_MODEL = "bridge-lite0"
+FROZEN = "frozen"
+TUNINGS = ("auto", FROZEN, "vpt_deep", "vpt_shallow", "lora", "bitfit", "full")
+"""How DeFT adapts the image encoder; `deft_plugin.tuning` has those that train it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +70,159 @@ class FinetuneSettings:
     def __post_init__(self) -> None:
         if self.protocol not in ("default", "faithful"):
             raise InputError(f"Expected protocol to be 'default' or 'faithful', but got {self.protocol!r}.")
-        for name in ("n_ctx", "epochs", "batch_size", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Expected {name} of at least 1, but got {getattr(self, name)}.")
+        _check_positive(self, "n_ctx", "epochs", "batch_size", "checkpoint_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenSettings:
+    """Settings of frozen tuning; one set for all data.
+
+    Attributes
+    ----------
+    n_ctx : int
+        M, context vectors of a prompt.
+    epochs, warmup_epochs : int
+        In warm-up all examples are taken as clean.
+    residual_learning_rate, context_learning_rate : float
+        SGD with momentum and Adam, both with a cosine schedule. Residuals are kept in units of logits, so that a
+        step means the same whatever the backbone's logit scale.
+    momentum, weight_decay : float
+        Of the class residuals.
+    text_updates_per_epoch : int
+        How often the prompts go through the text tower; see `prompts.SoftPrompts`.
+    sharpening : float
+        Factor on logits whenever labels are judged: a class posterior learned from noisy labels is flatter than
+        the truth's.
+    is_out_of_sample : bool
+        False trains on all examples and judges the same ones, as the paper does; for comparison.
+    """
+
+    n_ctx: int = 16
+    epochs: int = 10
+    warmup_epochs: int = 2
+    residual_learning_rate: float = 120.0
+    context_learning_rate: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 2.5e-5
+    text_updates_per_epoch: int = 1
+    sharpening: float = 1.5
+    is_out_of_sample: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings:
+    """Settings of the linear classifier; the same for every selector that uses it.
+
+    Attributes
+    ----------
+    epochs : int
+    learning_rate, momentum, weight_decay : float
+        SGD with a cosine schedule.
+    logit_scale : float
+        Factor on features, which have length 1.
+    """
+
+    epochs: int = 10
+    learning_rate: float = 0.003
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    logit_scale: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a run is set up by.
+
+    Attributes
+    ----------
+    model : str
+        A registered backbone, an open_clip name such as "ViT-B-16/openai", or a local folder.
+    tuning : str
+        How DeFT adapts the image encoder: "frozen", "vpt_deep", "vpt_shallow", "lora", "bitfit" or "full"; "auto"
+        takes what suits encoder and device.
+    training : FinetuneSettings, optional
+        Protocol, epochs, batch size and so on of the tunings that train the encoder.
+    device : str
+        "auto", "cpu", "cuda", "mps", ...
+    precision : "auto", "float32", "bfloat16" or "float16"
+        Format that the encoders compute in; weights stay float32. "auto" is the fastest that the device has.
+    batch_size : int
+        Images that go through the encoder at a time.
+    seed : int
+        The same seed, data and machine give the same verdicts.
+    cache_dir : path, optional
+        Where image features are kept; else $DEFT_CACHE_DIR or the user's cache folder.
+    noise_ratio : float in [0, 1), optional
+        Expected share of wrong labels, for methods that need to be told; else they estimate it.
+    noise_ratio_source : "given" or "oracle"
+        An oracle has seen the true labels; for comparisons.
+    on_bad_image : "raise" or "flag"
+        Whether an unreadable image is an error, or a row of the result marked ``is_image_issue``.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        If one of them cannot be.
+    """
+
+    model: str = DEFAULT_MODEL
+    tuning: str = "auto"
+    training: FinetuneSettings | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int = 64
+    seed: int = 0
+    cache_dir: Path | str | None = None
+    noise_ratio: float | None = None
+    noise_ratio_source: NoiseRatioSource = "given"
+    on_bad_image: OnBadImage = "raise"
+
+    def __post_init__(self) -> None:
+        check_tuning(self.tuning)
+        check_precision(self.precision)
+        check_on_bad_image(self.on_bad_image)
+        _check_positive(self, "batch_size")
+        if self.noise_ratio is not None and not 0 <= self.noise_ratio < 1:
+            raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.noise_ratio}.")
+
+
+def check_tuning(name: str) -> None:
+    """Refuse a tuning that does not exist, before anything is computed.
+
+    Raises
+    ------
+    UnknownNameError
+    """
+    if name not in TUNINGS:
+        raise UnknownNameError(f"Unknown tuning {name!r}. {did_you_mean(name, TUNINGS)}")
+
+
+def check_precision(name: str) -> None:
+    """Refuse a number format that does not exist, before anything is computed.
+
+    Raises
+    ------
+    UnknownNameError
+    """
+    if name not in get_args(Precision):
+        raise UnknownNameError(f"Unknown precision {name!r}. {did_you_mean(name, get_args(Precision))}")
+
+
+def check_on_bad_image(value: str) -> None:
+    """Refuse another way to treat unreadable images than those that there are.
+
+    Raises
+    ------
+    InputError
+    """
+    if value not in get_args(OnBadImage):
+        raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {value!r}.")
+
+
+def _check_positive(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise InputError(f"Expected {name} of at least 1, but got {getattr(settings, name)}.")
 
 
 def read_recipe(file: Path) -> FinetuneSettings:

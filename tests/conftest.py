@@ -120,9 +120,9 @@ def _one_thread():
 @pytest.fixture(scope="session", autouse=True)
 def _float32():
     """Whatever this CPU computes fastest: no assertion depends on the machine."""
-    from deft_plugin.compute.precision import precision
+    from deft_plugin.compute.precision import use_precision
 
-    with precision("float32"):
+    with use_precision("float32"):
         yield
 
 

@@ -7,7 +7,7 @@ from deft_plugin import FinetuneSettings
 from deft_plugin.errors import InputError
 from deft_plugin.settings import read_recipe
 
-FILES = sorted((Path(__file__).parents[2] / "benchmarks" / "recipes").glob("*.json"))
+FILES = sorted((Path(__file__).parents[1] / "benchmarks" / "recipes").glob("*.json"))
 RECIPES = [file for file in FILES if "training" in json.loads(file.read_text())]
 
 

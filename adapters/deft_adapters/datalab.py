@@ -17,7 +17,7 @@ from cleanlab.datalab.internal.issue_manager import IssueManager
 from cleanlab.datalab.internal.issue_manager_factory import register
 
 from deft_plugin import Detection, detect
-from deft_plugin.data.columns import find_image_column
+from deft_plugin.data import find_image_column
 from deft_plugin.errors import InputError
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_plugin import Detection
+from deft_plugin.compute import write_json
 from deft_plugin.errors import InputError
-from deft_plugin.report.page import images_of
-from deft_plugin.report.terminal import issues_frame, write_json
+from deft_plugin.report import images_of, issues_frame
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from deft_plugin.data.sources import ImageSource
+    from deft_plugin.data import ImageSource
 
 
 def write_spotlight(detection: Detection, file: str | os.PathLike[str], data: Any = None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _load(module: str, name: str) -> Selector:
-    return getattr(importlib.import_module(f"deft_adapters.{module}"), name)()
+    return getattr(importlib.import_module(f"deft_adapters.selectors.{module}"), name)()
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.deft.streaming import BatchScorer
+from deft_plugin.deft import BatchScorer
 
 if TYPE_CHECKING:
     import ray.data

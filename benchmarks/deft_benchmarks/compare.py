@@ -15,11 +15,11 @@ from deft_benchmarks.matrix.metrics import detection_metrics
 from deft_benchmarks.noise.instance import put_noise_in
 from deft_benchmarks.results import ComparisonResult, SelectorResult
 from deft_plugin import Detection
-from deft_plugin.data.reading import ImageData, read_image_data
+from deft_plugin.data import ImageData, read_image_data
 
 if TYPE_CHECKING:
+    from deft_plugin import FinetuneSettings
     from deft_plugin.plugins import Plugins
-    from deft_plugin.settings import FinetuneSettings
     from deft_plugin.types import EpochEnd
 
 DEFAULT_SELECTORS = ("deft", "label_match", "small_loss", "gmm", "confident_learning")
@@ -74,7 +74,9 @@ def compare(
     -----
     Selectors that need a noise ratio are told the true one: an oracle, and marked as one.
     """
-    from deft_plugin.judging import RunSettings, judge, prepare_run
+    from deft_plugin.judging import judge
+    from deft_plugin.runs import prepare_run
+    from deft_plugin.settings import RunSettings
 
     started = time.perf_counter()
     chosen = [(name, plugins.selectors.load(name)) for name in selectors]

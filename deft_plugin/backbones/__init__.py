@@ -1,1 +1,8 @@
-"""Vision-language models that DeFT can prompt."""
+"""Vision-language models that DeFT can prompt.
+
+What others may use of this room stands in ``__init__.pyi``, and is loaded when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-from deft_plugin.errors import UnknownNameError, did_you_mean
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+    from deft_plugin.settings import Precision
 
-_KNOWN = ("auto", "float32", "bfloat16", "float16")
 _asked: ContextVar[str] = ContextVar("precision", default="auto")
 
 
@@ -57,12 +54,12 @@ def _has_native_bfloat16() -> bool:
 
 
 @contextmanager
-def precision(name: Precision) -> Generator[None]:
+def use_precision(name: Precision) -> Generator[None]:
     """Compute in this format inside, whatever the device would rather have; "auto" changes nothing.
 
     Examples
     --------
-    >>> with precision("float32"):
+    >>> with use_precision("float32"):
     ...     compute_dtype("cpu")
     torch.float32
     """
@@ -71,17 +68,6 @@ def precision(name: Precision) -> Generator[None]:
         yield
     finally:
         _asked.reset(token)
-
-
-def check_precision(name: str) -> None:
-    """Refuse a format that does not exist, before anything is computed.
-
-    Raises
-    ------
-    UnknownNameError
-    """
-    if name not in _KNOWN:
-        raise UnknownNameError(f"Unknown precision {name!r}. {did_you_mean(name, _KNOWN)}")
 
 
 def autocast(device: str) -> torch.autocast:

@@ -20,7 +20,8 @@ from deft_plugin.deft import losses as functional
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
 from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
-from deft_plugin.tuning import FROZEN, tuned
+from deft_plugin.settings import FROZEN
+from deft_plugin.tuning.tunings import tuned
 from deft_plugin.types import Backbone, Selection
 
 if TYPE_CHECKING:

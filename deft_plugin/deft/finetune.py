@@ -28,8 +28,8 @@ from deft_plugin.deft import losses as functional
 from deft_plugin.deft.prompts import SoftPrompts
 from deft_plugin.deft.step import DeftStep
 from deft_plugin.settings import FinetuneSettings
-from deft_plugin.training.augment import augment
-from deft_plugin.tuning import EncoderTuning
+from deft_plugin.training.augment import augment_image
+from deft_plugin.tuning.tunings import EncoderTuning
 from deft_plugin.types import Backbone, EpochEnd
 
 
@@ -328,7 +328,7 @@ class _Views(Dataset[Tensor]):
         epoch, row = key
         image = self._images.load(row)
         if self._augmented:
-            image = augment(image, np.random.default_rng((self._seed, epoch, row)))
+            image = augment_image(image, np.random.default_rng((self._seed, epoch, row)))
         return self._preprocess(image)
 
 

@@ -32,43 +32,8 @@ from torch.nn import functional as F
 from deft_plugin.deft import losses as functional
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
 from deft_plugin.runs.probe import minibatch_size
+from deft_plugin.settings import FrozenSettings
 from deft_plugin.types import Backbone, EpochEnd, Selection
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrozenSettings:
-    """Settings of frozen tuning; one set for all data.
-
-    Attributes
-    ----------
-    n_ctx : int
-        M, context vectors of a prompt.
-    epochs, warmup_epochs : int
-        In warm-up all examples are taken as clean.
-    residual_learning_rate, context_learning_rate : float
-        SGD with momentum and Adam, both with a cosine schedule. Residuals are kept in units of logits, so that a
-        step means the same whatever the backbone's logit scale.
-    momentum, weight_decay : float
-        Of the class residuals.
-    text_updates_per_epoch : int
-        How often the prompts go through the text tower; see `prompts.SoftPrompts`.
-    sharpening : float
-        Factor on logits whenever labels are judged: a class posterior learned from noisy labels is flatter than
-        the truth's.
-    is_out_of_sample : bool
-        False trains on all examples and judges the same ones, as the paper does; for comparison.
-    """
-
-    n_ctx: int = 16
-    epochs: int = 10
-    warmup_epochs: int = 2
-    residual_learning_rate: float = 120.0
-    context_learning_rate: float = 2e-3
-    momentum: float = 0.9
-    weight_decay: float = 2.5e-5
-    text_updates_per_epoch: int = 1
-    sharpening: float = 1.5
-    is_out_of_sample: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

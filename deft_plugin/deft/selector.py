@@ -15,11 +15,11 @@ from torch import Tensor
 from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.deft.detector import Detector
 from deft_plugin.deft.finetune import Finetuning
-from deft_plugin.deft.frozen import FrozenSettings, FrozenTuning, Scores
+from deft_plugin.deft.frozen import FrozenTuning, Scores
 from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
-from deft_plugin.settings import FinetuneSettings
-from deft_plugin.tuning import FROZEN, check_tuning, pick_tuning, tuned
+from deft_plugin.settings import FROZEN, FinetuneSettings, FrozenSettings, check_tuning
+from deft_plugin.tuning.tunings import pick_tuning, tuned
 from deft_plugin.types import Backbone, Selection
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 import torch
 
-from deft_plugin.compute.precision import Precision, autocast, check_precision, pick_device, precision
+from deft_plugin.compute.precision import autocast, pick_device, use_precision
 from deft_plugin.data.images import read_image
 from deft_plugin.data.labels import label_index
 from deft_plugin.deft.detector import Detector
 from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.settings import Precision, check_on_bad_image, check_precision
 
 if TYPE_CHECKING:
-    from deft_plugin.judging import OnBadImage
+    from deft_plugin.settings import OnBadImage
     from deft_plugin.types import Backbone
 
 AnyDataset = TypeVar("AnyDataset")
@@ -61,8 +62,7 @@ class BatchScorer:
         on_bad_image: OnBadImage = "raise",
     ) -> None:
         check_precision(precision)
-        if on_bad_image not in ("raise", "flag"):
-            raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {on_bad_image!r}.")
+        check_on_bad_image(on_bad_image)
         if feature_column is not None and detector.encoder:
             raise InputError(
                 f"Expected a detector with a frozen encoder for features that were computed before, but this one was "
@@ -124,7 +124,7 @@ class BatchScorer:
         readable = np.array([image is not None for image in images], bool)
         if not pixels:
             return torch.empty(0), readable
-        with torch.no_grad(), precision(self._precision), autocast(device):
+        with torch.no_grad(), use_precision(self._precision), autocast(device):
             return backbone.encode_images(torch.stack(pixels).to(device)).float(), readable
 
     def _preprocess(self, backbone: Backbone, image: Any) -> torch.Tensor | None:

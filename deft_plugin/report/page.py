@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from deft_plugin.compute.files import write_text
 from deft_plugin.data.images import image_digest
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import ImageSource, describe
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.report.figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
 from deft_plugin.report.html import csp_hash, read_asset, read_template
-from deft_plugin.report.terminal import write_text
 from deft_plugin.report.thumbnails import read_thumbnail, thumbnail_format
 from deft_plugin.results.detection import MAX_IMAGES, Detection
 from deft_plugin.results.review import UNDECIDED

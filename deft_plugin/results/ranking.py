@@ -10,8 +10,8 @@ import numpy as np
 from deft_plugin.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from deft_plugin.judging import PreparedRun
     from deft_plugin.results.detection import Detection
+    from deft_plugin.runs.prepare import PreparedRun
 
 RankedBy: TypeAlias = Literal["label_quality", "self_confidence", "normalized_margin", "confidence_weighted_entropy"]
 

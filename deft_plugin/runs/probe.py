@@ -9,25 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeSettings:
-    """Settings of the linear classifier; the same for every selector that uses it.
-
-    Attributes
-    ----------
-    epochs : int
-    learning_rate, momentum, weight_decay : float
-        SGD with a cosine schedule.
-    logit_scale : float
-        Factor on features, which have length 1.
-    """
-
-    epochs: int = 10
-    learning_rate: float = 0.003
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    logit_scale: float = 20.0
+from deft_plugin.settings import ProbeSettings
 
 
 @dataclass(frozen=True, kw_only=True)

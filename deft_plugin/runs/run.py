@@ -233,7 +233,8 @@ class Run:
 
     def new_probe(self, *, seed: int, num_classes: int | None = None) -> LinearProbe:
         """Make the linear classifier that all selectors use, untrained; for K classes if not told otherwise."""
-        from deft_plugin.runs.probe import LinearProbe, ProbeSettings
+        from deft_plugin.runs.probe import LinearProbe
+        from deft_plugin.settings import ProbeSettings
 
         classes = self.num_classes if num_classes is None else num_classes
         return LinearProbe(classes, self.image_features.shape[1], settings=ProbeSettings(), seed=seed)

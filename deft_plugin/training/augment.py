@@ -9,7 +9,7 @@ PADDING = 1 / 8
 """Of each side: 4 pixels of 32, as the paper has it for CIFAR."""
 
 
-def augment(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+def augment_image(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Crop an RGB image at random out of itself with black borders, and mirror every second one.
 
     Parameters

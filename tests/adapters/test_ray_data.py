@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deft_plugin import Deft, Detector, detect
-from deft_plugin.deft.frozen import FrozenSettings
+from deft_plugin.settings import FrozenSettings
 
 pytest.importorskip("ray", reason="ray is an extra")
 

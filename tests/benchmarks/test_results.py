@@ -8,7 +8,7 @@ from deft_benchmarks.matrix.metrics import DetectionMetrics
 from deft_benchmarks.results import ComparisonResult, SelectorResult, results_table
 from rich.console import Console
 
-from deft_plugin.report.terminal import write_json
+from deft_plugin.compute.files import write_json
 
 ISSUE_KEYS = ["data", "num_examples", "num_classes", "noise_mode", "noise_ratio", "model", "seed", "seconds"]
 SELECTOR_KEYS = [

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import deft_plugin.compute.precision as module
-from deft_plugin.compute.precision import autocast, check_precision, compute_dtype, pick_device, precision
+from deft_plugin.compute.precision import autocast, compute_dtype, pick_device, use_precision
 from deft_plugin.errors import UnknownNameError
+from deft_plugin.settings import check_precision
 
 
 @pytest.fixture
@@ -106,10 +107,10 @@ def test_auto(monkeypatch, has_cuda, has_mps, expected):
 
 def test_what_is_asked_for_is_taken_inside_only(cpu):
     cpu(False)
-    with precision("bfloat16"):
-        with precision("auto"):
+    with use_precision("bfloat16"):
+        with use_precision("auto"):
             assert compute_dtype("cpu") is torch.bfloat16
-        with precision("float16"):
+        with use_precision("float16"):
             assert compute_dtype("cuda") is torch.float16
         assert compute_dtype("cpu") is torch.bfloat16
     assert compute_dtype("cpu") is torch.float32

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from deft_plugin import Deft, Detector, FinetuneSettings, detect
-from deft_plugin.deft.frozen import FrozenSettings
 from deft_plugin.errors import InputError
+from deft_plugin.settings import FrozenSettings
 
 COLOURS = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200)])
 NAMES = ("cat", "dog", "sea")

@@ -7,13 +7,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from deft_plugin.compute.checkpoints import load_tensors
-from deft_plugin.compute.precision import precision
+from deft_plugin.compute.precision import use_precision
 from deft_plugin.deft import losses as functional
 from deft_plugin.deft.finetune import Finetuning
 from deft_plugin.deft.step import DeftStep
 from deft_plugin.errors import InputError
 from deft_plugin.settings import FinetuneSettings
-from deft_plugin.tuning import ENCODER_TUNINGS
+from deft_plugin.tuning.tunings import ENCODER_TUNINGS
 
 NAMES = ("cat", "dog", "lamp", "sea")
 SIZE = 160
@@ -171,7 +171,7 @@ class TestResume:
 
 def test_half_precision_is_scaled(finetuning, colours):
     """float16 has too few small numbers for gradients of 160 examples, unless they are scaled."""
-    with precision("float16"):
+    with use_precision("float16"):
         trained = finetuning(**LEARN["vpt_deep"])
         verdicts = trained.fit(silent)
     assert all(tensor.dtype == torch.float32 for tensor in trained._trained.values())

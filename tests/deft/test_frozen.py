@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from deft_plugin.deft import losses as functional
-from deft_plugin.deft.frozen import FrozenSettings, FrozenTuning
+from deft_plugin.deft.frozen import FrozenTuning
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
 from deft_plugin.runs.folds import deal_folds
+from deft_plugin.settings import FrozenSettings
 
 DIM = 48
 N_FOLDS = 4

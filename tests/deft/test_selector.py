@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin.deft.frozen import FrozenSettings, FrozenTuning, Scores
+from deft_plugin.deft.frozen import FrozenTuning, Scores
 from deft_plugin.deft.selector import Deft
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.runs.run import Run
-from deft_plugin.settings import FinetuneSettings
+from deft_plugin.settings import FinetuneSettings, FrozenSettings
 from deft_plugin.types import Selection
 
 NAMES = ("dress", "hat", "shirt", "shoes")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from deft_benchmarks.speed.reference_step import reference_step
 
-from deft_plugin.compute.precision import precision
+from deft_plugin.compute.precision import use_precision
 from deft_plugin.deft.prompts import SoftPrompts
 from deft_plugin.deft.step import DeftStep
-from deft_plugin.tuning import ENCODER_TUNINGS
+from deft_plugin.tuning.tunings import ENCODER_TUNINGS
 
 NAMES = ["cat", "guinea_pig", "dog", "great white shark", "ox", "hen", "sea", "lamp"]
 N_CTX, BATCH = 4, 6
@@ -15,7 +15,7 @@ N_CTX, BATCH = 4, 6
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    with precision("float32"):
+    with use_precision("float32"):
         yield
 
 

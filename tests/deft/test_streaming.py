@@ -12,10 +12,11 @@ from datasets.fingerprint import Hasher
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from deft_plugin import Deft, Detector, FinetuneSettings, detect, images
-from deft_plugin.deft.frozen import FrozenSettings
+from deft_plugin import Deft, Detector, FinetuneSettings, detect
+from deft_plugin.data import images
 from deft_plugin.deft.streaming import COLUMNS, BatchScorer
 from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.settings import FrozenSettings
 
 NAMES = ["cat", "dog", "sea"]
 COLOURS = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200)])

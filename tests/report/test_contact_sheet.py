@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from deft_plugin.errors import UnreadableImageError
+from deft_plugin.report import contact_sheet
 from deft_plugin.report.contact_sheet import (
     BACKGROUND,
     CELL_HEIGHT,
@@ -20,7 +21,6 @@ from deft_plugin.report.contact_sheet import (
     contact_sheet_of,
     draw_contact_sheet,
 )
-from deft_plugin.report.terminal import contact_sheet
 
 BLUE = (0, 0, 255)
 

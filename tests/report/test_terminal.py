@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deft_plugin.report.terminal import issues_frame, print_issues, summary, write_json, write_report
+from deft_plugin.compute.files import write_json
+from deft_plugin.report.terminal import issues_frame, print_issues, summary, write_report
 from deft_plugin.results.detection import Detection
 
 NAMES = ("cat", "[dog]", "fish")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from deft_plugin.compute.precision import precision
+from deft_plugin.compute.precision import use_precision
 from deft_plugin.runs import neighbours as module
 from deft_plugin.runs.neighbours import nearest_neighbours
 
@@ -27,7 +27,7 @@ def reference(features, k):
 def test_as_scikit_learn(monkeypatch, dtype, rows_at_a_time):
     monkeypatch.setattr(module, "ROWS_AT_A_TIME", rows_at_a_time)
     features = unit_rows(200, dtype=dtype)
-    with precision("float32"):
+    with use_precision("float32"):
         found = nearest_neighbours(features, 12)
     rows, similarities = reference(features, 12)
     assert found.rows.dtype == np.int64
@@ -40,9 +40,9 @@ def test_as_scikit_learn(monkeypatch, dtype, rows_at_a_time):
 def test_rounding_hides_next_to_none(dtype):
     """Similarities are exact, and so is nearly every neighbour, though bfloat16 has three digits."""
     features = unit_rows(600)
-    with precision("float32"):
+    with use_precision("float32"):
         expected = nearest_neighbours(features, 30)
-    with precision(dtype):
+    with use_precision(dtype):
         found = nearest_neighbours(features, 30)
     assert (found.rows == expected.rows).mean() > 0.995
     np.testing.assert_allclose(found.similarities, expected.similarities, atol=5e-3)

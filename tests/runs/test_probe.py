@@ -3,7 +3,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from deft_plugin.runs.probe import LinearProbe, ProbeSettings
+from deft_plugin.runs.probe import LinearProbe
+from deft_plugin.settings import ProbeSettings
 
 DIM, CLASSES = 24, 5
 

@@ -5,7 +5,8 @@ import torch
 from deft_benchmarks.speed.reference_step import encode_images
 
 from deft_plugin.errors import InputError, UnknownNameError
-from deft_plugin.tuning import ENCODER_TUNINGS, check_tuning, pick_tuning
+from deft_plugin.settings import check_tuning
+from deft_plugin.tuning.tunings import ENCODER_TUNINGS, pick_tuning
 
 
 def pixels(count=3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deft_plugin import Deft, FinetuneSettings, Run, Selection
-from deft_plugin.tuning import FROZEN
+from deft_plugin.settings import FROZEN
 
 
 class DeftFaithful:

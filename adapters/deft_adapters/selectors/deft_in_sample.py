@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deft_plugin import Deft, Run, Selection
-from deft_plugin.deft.frozen import FrozenSettings
+from deft_plugin.settings import FrozenSettings
 
 
 class DeftInSample:

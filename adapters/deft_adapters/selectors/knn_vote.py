@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deft_plugin import Run, Selection
-from deft_plugin.runs.neighbours import Neighbours
+from deft_plugin.runs import Neighbours
 
 NUM_VOTERS = 10
 

@@ -51,7 +51,7 @@ def demo(plugins: Plugins, output: Path | None, json_file: Path | None, **settin
 
     With --noise-ratio 0 the labels stay as they are, and DeFT says which of them it doubts.
     """
-    from deft_plugin.report.terminal import print_issues
+    from deft_plugin.report import print_issues
 
     data = plugins.datasets.load("clothing_demo")
     comparison = _compare(data, "clothing_demo", plugins, **settings)
@@ -91,7 +91,7 @@ def features(
 ) -> None:
     """Time the feature pass over DATA against the bare encoder, in one process, in turns."""
     from deft_benchmarks.speed.features import measure_feature_pass
-    from deft_plugin.report.terminal import write_json
+    from deft_plugin.compute import write_json
 
     speed = measure_feature_pass(
         _load(plugins, data), plugins=plugins, model=model, device=device, batch_size=batch_size, limit=limit
@@ -113,7 +113,7 @@ def features(
 def scoring(plugins: Plugins, rows: str, data: str | None, json_file: Path | None, **settings: Any) -> None:
     """Score a stream by a trained detector: memory over many rows, and images a second."""
     from deft_benchmarks.speed.scoring import measure_images, measure_memory
-    from deft_plugin.report.terminal import write_json
+    from deft_plugin.compute import write_json
 
     def show(count: int, megabytes: float, speed: float) -> None:
         click.echo(f"{count:>10,} rows  {megabytes:8.1f} MB resident  {speed:8,.0f} rows/s")
@@ -147,7 +147,7 @@ def sharing(
     """Time all selectors in one run against each in a run of its own; features are cached before."""
     from deft_benchmarks.matrix.recipes import find_recipe, load_data
     from deft_benchmarks.speed.sharing import measure_sharing
-    from deft_plugin.report.terminal import write_json
+    from deft_plugin.compute import write_json
 
     names = choose_selectors(plugins, selectors, model=settings["model"], tuning="auto", device=settings["device"])
     truth = load_data(find_recipe(recipe, plugins), plugins, data_root)
@@ -174,7 +174,7 @@ def speed(classes: str, json_file: Path | None, **settings: Any) -> None:
     from dataclasses import asdict
 
     from deft_benchmarks.speed.steps import StepSpeed, measure_steps
-    from deft_plugin.report.terminal import write_json
+    from deft_plugin.compute import write_json
 
     def show(cost: StepSpeed) -> None:
         text = "" if cost.text_seconds is None else f"  text {cost.text_seconds:5.2f} s"
@@ -190,7 +190,7 @@ def speed(classes: str, json_file: Path | None, **settings: Any) -> None:
 
 def _load(plugins: Plugins, data: str) -> Any:
     """Load a registered data set, or what is at a path; Hugging Face data are opened for their other columns."""
-    from deft_plugin.data.stored import holds_dataset, read_dataset
+    from deft_plugin.data import holds_dataset, read_dataset
 
     if any(entry.name == data for entry in plugins.datasets):
         return plugins.datasets.load(data)
@@ -229,7 +229,8 @@ def _compare(
 
 
 def _finish(comparison: Comparison, output: Path | None, json_file: Path | None) -> None:
-    from deft_plugin.report.terminal import write_json, write_report
+    from deft_plugin.compute import write_json
+    from deft_plugin.report import write_report
 
     if output:
         detection = next(iter(comparison.detections.values()))

@@ -22,7 +22,8 @@ def cell_metrics(is_clean: np.ndarray, label_quality: np.ndarray, is_right: np.n
     Returns
     -------
     dict
-        The fields of `deft_benchmarks.matrix.metrics.DetectionMetrics`, ``noise_miss_rate_at_budget`` (lower is better) and
+        The fields of `deft_benchmarks.matrix.metrics.DetectionMetrics`, ``noise_miss_rate_at_budget`` (lower is better)
+        and
         ``calibration_error`` (lower is better).
     """
     scores: dict[str, float | None] = dataclasses.asdict(detection_metrics(is_clean, label_quality, is_right))

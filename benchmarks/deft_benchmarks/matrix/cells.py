@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deft_plugin.compute import write_json
 from deft_plugin.errors import InputError
-from deft_plugin.report.terminal import write_json
 
 SCHEMA_VERSION = 1
 
@@ -43,7 +43,8 @@ class Cell:
     variant_of : str, optional
         The selector that this one changes in one respect; variants are compared with it, and not ranked.
     metrics : dict of str to (float or None)
-        See `deft_benchmarks.matrix.cell_metrics.cell_metrics`; of the faithful protocol also means over mini-batches. Empty if
+        See `deft_benchmarks.matrix.cell_metrics.cell_metrics`; of the faithful protocol also means over mini-batches.
+        Empty if
         the cell failed.
     per_class : dict, optional
     details : dict

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.data.labels import check_labels
-from deft_plugin.data.reading import ImageData, read_image_data
-from deft_plugin.data.stored import holds_dataset, read_dataset
+from deft_plugin import FinetuneSettings
+from deft_plugin.data import ImageData, check_labels, holds_dataset, read_dataset, read_image_data
 from deft_plugin.errors import InputError, did_you_mean
-from deft_plugin.settings import FinetuneSettings, read_recipe
+from deft_plugin.settings import read_recipe
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
@@ -249,7 +248,7 @@ def _without_classes(
     recipe: Recipe, dataset: Any, truth: ImageData, human: np.ndarray | None
 ) -> tuple[ImageData, np.ndarray | None]:
     """Leave out the rows of some classes, and the classes."""
-    from deft_plugin.data.sources import SelectedImages
+    from deft_plugin.data import SelectedImages
 
     for name in recipe.drop_classes:
         if name not in truth.class_names:

@@ -23,7 +23,9 @@ from deft_benchmarks.matrix.recipes import Recipe, TrueData, load_data
 from deft_benchmarks.noise.instance import put_noise_in, read_pixels
 from deft_benchmarks.speed.memory import held_bytes
 from deft_plugin.errors import InputError
-from deft_plugin.judging import PreparedRun, RunSettings, judge, prepare_run, relabel
+from deft_plugin.judging import judge
+from deft_plugin.runs import PreparedRun, prepare_run, relabel
+from deft_plugin.settings import RunSettings
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
@@ -98,8 +100,9 @@ class MatrixSettings:
 
 def runnable_selectors(plugins: Plugins, *, model: str, tuning: str, device: str) -> tuple[list[str], dict[str, str]]:
     """Names of the registered selectors that can run, and of the others with what they lack."""
-    from deft_plugin.compute.workers import this_process
-    from deft_plugin.tuning import FROZEN, pick_tuning
+    from deft_plugin.compute import this_process
+    from deft_plugin.settings import FROZEN
+    from deft_plugin.tuning import pick_tuning
 
     backbone = plugins.backbones.load(model, model)
     is_frozen = pick_tuning(tuning, backbone, this_process(device).device) == FROZEN
@@ -195,7 +198,7 @@ class _DataBench:
         return getattr(self._plugins.selectors.load(name), "variant_of", None) is not None
 
     def _run(self, name: str, prepared: PreparedRun, is_right: np.ndarray, common: dict[str, Any]) -> Cell:
-        from deft_plugin.compute.precision import compute_dtype
+        from deft_plugin.compute import compute_dtype
 
         device = prepared.run.device
         held_bytes("cpu", reset=True)

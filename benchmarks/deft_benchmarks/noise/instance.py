@@ -17,8 +17,7 @@ from deft_plugin.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deft_plugin.data.reading import ImageData
-    from deft_plugin.data.sources import ImageSource
+    from deft_plugin.data import ImageData, ImageSource
     from deft_plugin.types import NoiseModel
 
 NORM_STD = 0.1

@@ -28,9 +28,9 @@ from deft_benchmarks.tables.scores import (
     summarise,
     variant_tables,
 )
+from deft_plugin.compute import write_text
 from deft_plugin.errors import InputError
-from deft_plugin.report.html import csp_hash, read_asset, read_template
-from deft_plugin.report.terminal import write_text
+from deft_plugin.report import csp_hash, read_asset, read_template
 
 if TYPE_CHECKING:
     from markupsafe import Markup

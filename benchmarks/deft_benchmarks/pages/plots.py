@@ -1,4 +1,4 @@
-"""The plots of a report, one panel each; see `deft_benchmarks.pages.svg.drawing_style` for the style they are made in."""
+"""The plots of a report, one panel each, in the style of `deft_benchmarks.pages.svg.drawing_style`."""
 
 from __future__ import annotations
 

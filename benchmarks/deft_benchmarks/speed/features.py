@@ -6,7 +6,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from deft_plugin.data.reading import read_image_data
+from deft_plugin.data import read_image_data
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def measure_feature_pass(
     dict
         Images per second of both, and their ratio. The bare encoder runs on one preprocessed batch again and again.
     """
-    from deft_plugin.compute.precision import pick_device
-    from deft_plugin.runs.features import compute_image_features
+    from deft_plugin.compute import pick_device
+    from deft_plugin.runs import compute_image_features
 
     device = pick_device(device)
     backbone = plugins.backbones.load(model, model).to(device)
@@ -46,7 +46,7 @@ def measure_feature_pass(
 
 def speed_figures(setting: dict[str, Any], what: str, images_per_second: float, *, bare: float) -> dict[str, Any]:
     """Put a speed beside that of the bare encoder, with the setting of both."""
-    from deft_plugin.compute.precision import compute_dtype
+    from deft_plugin.compute import compute_dtype
 
     return {
         **setting,
@@ -61,7 +61,7 @@ def bare_images_per_second(backbone: Backbone, images: Any, device: str, batch_s
     """Time the encoder on one preprocessed batch again and again."""
     import torch
 
-    from deft_plugin.compute.precision import autocast
+    from deft_plugin.compute import autocast
 
     rows = range(min(batch_size, len(images)))
     pixels = torch.stack([backbone.preprocess(images.load(row)) for row in rows]).to(device)

@@ -10,7 +10,7 @@ import numpy as np
 
 from deft_benchmarks.speed.features import bare_images_per_second, speed_figures
 from deft_benchmarks.speed.memory import held_bytes
-from deft_plugin.data.reading import read_image_data
+from deft_plugin.data import read_image_data
 
 if TYPE_CHECKING:
     from deft_plugin import Detector
@@ -58,7 +58,7 @@ def measure_images(data: Any, *, plugins: Plugins, model: str, device: str, batc
         Images per second of both, and their ratio.
     """
     from deft_plugin import Deft, detect
-    from deft_plugin.compute.precision import pick_device
+    from deft_plugin.compute import pick_device
 
     device = pick_device(device)
     deft = Deft()

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_benchmarks.noise.instance import put_noise_in
-from deft_plugin.judging import RunSettings, judge, prepare_run
+from deft_plugin.judging import judge
+from deft_plugin.runs import prepare_run
+from deft_plugin.settings import RunSettings
 
 if TYPE_CHECKING:
     from deft_benchmarks.matrix.recipes import TrueData

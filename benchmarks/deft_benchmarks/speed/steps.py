@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deft_benchmarks.speed.memory import held_bytes
 from deft_benchmarks.speed.reference_step import reference_step
-from deft_plugin.backbones.open_clip import OpenClipBackbone
-from deft_plugin.compute.precision import Precision, precision
-from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
-from deft_plugin.deft.step import DeftStep
+from deft_plugin.backbones import OpenClipBackbone
+from deft_plugin.compute import use_precision
+from deft_plugin.deft import NEGATIVE, POSITIVE, DeftStep, SoftPrompts
+from deft_plugin.settings import Precision
 from deft_plugin.tuning import ENCODER_TUNINGS
 
 N_CTX = 16
@@ -86,7 +86,7 @@ def measure_steps(
         if num_classes <= reference_up_to:
             steps.insert(0, ("reference", "float32", bench.reference))
         for name, dtype, run in steps:
-            with precision(dtype):
+            with use_precision(dtype):
                 speed = StepSpeed(
                     step=name,
                     num_classes=num_classes,

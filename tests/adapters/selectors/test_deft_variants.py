@@ -12,10 +12,11 @@ from sklearn.metrics import roc_auc_score
 
 import deft_plugin
 from deft_plugin import Deft, FinetuneSettings
-from deft_plugin.deft.frozen import FrozenSettings, FrozenTuning
+from deft_plugin.deft.frozen import FrozenTuning
 from deft_plugin.errors import InputError
-from deft_plugin.judging import RunSettings, prepare_run, relabel
 from deft_plugin.plugins import load_plugins
+from deft_plugin.runs.prepare import prepare_run, relabel
+from deft_plugin.settings import FrozenSettings, RunSettings
 
 SHARING = ("deft", "deft_posterior", "deft_mixture")
 

@@ -14,13 +14,13 @@ from scipy.special import softmax
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
-from deft_plugin.compute.precision import precision
+from deft_plugin.compute.precision import use_precision
 from deft_plugin.runs.neighbours import Neighbours
 
 
 @pytest.fixture(autouse=True)
 def _exact_neighbours():
-    with precision("float32"):
+    with use_precision("float32"):
         yield
 
 

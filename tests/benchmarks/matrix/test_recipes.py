@@ -17,7 +17,7 @@ from deft_plugin import FinetuneSettings
 from deft_plugin.errors import InputError
 from deft_plugin.plugins import load_plugins
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "recipes"
+FOLDER = Path(__file__).parents[3] / "benchmarks" / "recipes"
 RECIPES = sorted(FOLDER.glob("*.json"))
 PAPER = ("cifar100", "cifar100n", "clothing1m", "cub200", "stanford_cars", "tiny_imagenet", "webvision")
 

@@ -16,9 +16,10 @@ from deft_benchmarks.noise.labels import symmetric
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deft_plugin import FinetuneSettings, Selection, features, judging
+from deft_plugin import FinetuneSettings, Selection, judging
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.plugins import load_plugins
+from deft_plugin.runs import features
 
 SELECTORS = ("deft", "label_match", "gmm", "small_loss")
 

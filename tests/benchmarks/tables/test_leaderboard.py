@@ -12,7 +12,7 @@ from deft_benchmarks.matrix.cells import read_cells
 
 from deft_plugin.plugins import load_plugins
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
 SIX = {
     f"{noise} {ratio}" for noise, ratios in {"sym": (0.2, 0.4, 0.6), "idn": (0.2, 0.3, 0.4)}.items() for ratio in ratios

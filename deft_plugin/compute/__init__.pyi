@@ -1,0 +1,14 @@
+from .files import write_json, write_text
+from .precision import autocast, compute_dtype, pick_device, use_precision
+from .workers import Workers, this_process
+
+__all__ = [
+    "Workers",
+    "autocast",
+    "compute_dtype",
+    "pick_device",
+    "this_process",
+    "use_precision",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,26 @@
+from .columns import find_image_column, find_label_column, read_column
+from .images import image_digest, read_image, to_rgb
+from .labels import check_labels, check_pred_probs, label_index
+from .reading import ImageData, own_class_names, read_image_data
+from .sources import ImageSource, SelectedImages, describe
+from .stored import holds_dataset, read_dataset
+
+__all__ = [
+    "ImageData",
+    "ImageSource",
+    "SelectedImages",
+    "check_labels",
+    "check_pred_probs",
+    "describe",
+    "find_image_column",
+    "find_label_column",
+    "holds_dataset",
+    "image_digest",
+    "label_index",
+    "own_class_names",
+    "read_column",
+    "read_dataset",
+    "read_image",
+    "read_image_data",
+    "to_rgb",
+]

@@ -1,0 +1,3 @@
+from .augment import augment_image
+
+__all__ = ["augment_image"]

@@ -1,0 +1,3 @@
+from .tunings import ENCODER_TUNINGS, EncoderTuning, pick_tuning, tuned
+
+__all__ = ["ENCODER_TUNINGS", "EncoderTuning", "pick_tuning", "tuned"]
