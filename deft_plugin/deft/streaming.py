@@ -15,11 +15,11 @@ import torch
 from deft_plugin.compute.precision import autocast, pick_device, use_precision
 from deft_plugin.data.images import read_image
 from deft_plugin.data.labels import label_index
-from deft_plugin.deft.detector import Detector
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.settings import Precision, check_on_bad_image, check_precision
 
 if TYPE_CHECKING:
+    from deft_plugin.deft.detector import Detector
     from deft_plugin.settings import OnBadImage
     from deft_plugin.types import Backbone
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from deft_plugin.results.clean_mask import CleanMask
     from deft_plugin.results.columns import VerdictColumns
 
-NO_PREDICTION = -1
-"""Predicted label of an image that could not be read."""
-
 MAX_IMAGES = 5000
 """Issues that a page shows unless it is told otherwise."""
 
@@ -258,7 +255,7 @@ class Detection:
         """
         from deft_plugin.results.storage import load_detection
 
-        return load_detection(folder)
+        return load_detection(folder, cls)
 
     @functools.cached_property
     def _row_keys(self) -> RowKeys:

@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deft_plugin.data.images import DIGEST_SIZE
 from deft_plugin.errors import InputError
-from deft_plugin.results.detection import Detection
+
+if TYPE_CHECKING:
+    from deft_plugin.results.detection import Detection
 
 VERDICTS_FILE = "verdicts.parquet"
 DETECTION_FILE = "detection.json"
@@ -39,8 +41,15 @@ def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None
         _put_in_place(new, target)
 
 
-def load_detection(folder: str | os.PathLike[str]) -> Detection:
-    """Read a detection; see `deft_plugin.results.detection.Detection.load`."""
+def load_detection(folder: str | os.PathLike[str], make: Callable[..., Detection]) -> Detection:
+    """Read a detection; see `deft_plugin.results.detection.Detection.load`.
+
+    Parameters
+    ----------
+    folder : path
+    make : callable
+        The class: it is handed its fields by name.
+    """
     source = Path(folder)
     _restore_previous(source)
     for file in (source / DETECTION_FILE, source / VERDICTS_FILE):
@@ -56,7 +65,7 @@ def load_detection(folder: str | os.PathLike[str]) -> Detection:
             names = tuple(rest["class_names"])
             rest = {"id_column": None, **rest}  # older files have none
             settings = {name: rest[name] for name in _SETTINGS if name != "class_names"}
-            return Detection(**settings, class_names=names, **_read_verdicts(source / VERDICTS_FILE))
+            return make(**settings, class_names=names, **_read_verdicts(source / VERDICTS_FILE))
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         raise InputError(
             f"Expected a detection that can be read, but {source} is damaged: {type(error).__name__}: "
