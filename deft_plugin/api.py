@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_plugin.errors import InputError
 from deft_plugin.judging import judge
 from deft_plugin.results.detection import Detection
 from deft_plugin.results.ranking import RankedBy, check_ranking, rank_issues
 from deft_plugin.runs.prepare import PreparedRun, prepare_run
-from deft_plugin.settings import DEFAULT_MODEL, OnBadImage, RunSettings
-from deft_plugin.types import Selector
+from deft_plugin.settings import DEFAULT_MODEL, FinetuneSettings, OnBadImage, Precision, RunSettings
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
-    from deft_plugin.settings import FinetuneSettings, Precision
+    from deft_plugin.types import Selector
 
 
 def find_label_issues(
@@ -40,12 +41,17 @@ def find_label_issues(
     pred_probs: Any = None,
     noise_ratio: float | None = None,
     on_bad_image: OnBadImage = "raise",
+    settings: RunSettings | None = None,
     verbose: bool = False,
 ) -> np.ndarray:
-    """Find wrong labels; cleanlab's call shape. Parameters are those of `detect`.
+    """Find wrong labels; cleanlab's call shape.
 
     Parameters
     ----------
+    data, labels, method, class_names, id_column, pred_probs, settings, verbose
+        As for `detect`.
+    model, tuning, training, device, precision, batch_size, seed, cache_dir, noise_ratio, on_bad_image
+        As for `detect`.
     return_indices_ranked_by : str, optional
         Give indices of issues, worst first, instead of a mask: by "label_quality", or one of cleanlab's names,
         "self_confidence", "normalized_margin" or "confidence_weighted_entropy". Of DeFT they all give the order of
@@ -58,24 +64,13 @@ def find_label_issues(
     np.ndarray of shape (N,), bool
         True = label issue; or of shape (n_issues,), int.
     """
+    given = _run_settings(locals())
     check_ranking(return_indices_ranked_by, rank_by_kwargs)
-    settings = RunSettings(
-        model=model,
-        tuning=tuning,
-        training=training,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        seed=seed,
-        cache_dir=cache_dir,
-        noise_ratio=noise_ratio,
-        on_bad_image=on_bad_image,
-    )
     detection, prepared, uses_images = _run(
         data,
         labels,
         method,
-        settings,
+        given,
         class_names=class_names,
         id_column=id_column,
         pred_probs=pred_probs,
@@ -109,6 +104,7 @@ def detect(
     pred_probs: Any = None,
     noise_ratio: float | None = None,
     on_bad_image: OnBadImage = "raise",
+    settings: RunSettings | None = None,
     verbose: bool = False,
     plugins: Plugins | None = None,
 ) -> Detection:
@@ -117,7 +113,7 @@ def detect(
     Parameters
     ----------
     data : datasets.Dataset, path, map-style torch data set, sequence of images, or ImageData
-        See `deft_plugin.data.reading.read_image_data`. May be left out for a method that needs only `pred_probs`.
+        See `deft_plugin.data.read_image_data`. May be left out for a method that needs only `pred_probs`.
     labels : sequence of int or str of length N, optional
         Given labels, if `data` does not have them.
     method : str or Selector
@@ -127,29 +123,12 @@ def detect(
     id_column : str, optional
         Column of a Hugging Face data set whose values tell its rows apart: `Detection.clean_mask` then recognises
         rows by it, without their images (decoding none: ``dataset.filter(mask, batched=True)``).
-    model : str
-        A registered backbone, an open_clip name such as "ViT-B-16/openai", or a local folder.
-    tuning : str
-        How DeFT adapts the image encoder: "frozen", "vpt_deep", "vpt_shallow", "lora", "bitfit" or "full"; "auto"
-        takes what suits encoder and device.
-    training : FinetuneSettings, optional
-        Protocol, epochs, batch size and so on of the tunings that train the encoder.
-    device : str
-        "auto", "cpu", "cuda", "mps", ...
-    precision : "auto", "float32", "bfloat16" or "float16"
-        Format that the encoders compute in; weights stay float32. "auto" is the fastest that the device has.
-    batch_size : int
-        Images that go through the encoder at a time.
-    seed : int
-        The same seed, data and machine give the same verdicts.
-    cache_dir : path, optional
-        Where image features are kept; else $DEFT_CACHE_DIR or the user's cache folder.
+    model, tuning, training, device, precision, batch_size, seed, cache_dir, noise_ratio, on_bad_image
+        See `RunSettings`, which says what each means.
     pred_probs : array of shape (N, K), optional
         Out-of-sample class probabilities, for methods that need them.
-    noise_ratio : float in [0, 1), optional
-        Expected share of wrong labels, for methods that need to be told; else they estimate it.
-    on_bad_image : "raise" or "flag"
-        Whether an unreadable image is an error, or a row of the result marked ``is_image_issue``.
+    settings : RunSettings, optional
+        All of them at once, instead of the keywords.
     verbose : bool
         Show progress.
     plugins : Plugins, optional
@@ -164,23 +143,12 @@ def detect(
     InputError, UnreadableImageError, UnknownNameError, MissingWeightsError
         Each says what was expected, what came, and how to mend it.
     """
-    settings = RunSettings(
-        model=model,
-        tuning=tuning,
-        training=training,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        seed=seed,
-        cache_dir=cache_dir,
-        noise_ratio=noise_ratio,
-        on_bad_image=on_bad_image,
-    )
+    given = _run_settings(locals())
     return _run(
         data,
         labels,
         method,
-        settings,
+        given,
         class_names=class_names,
         id_column=id_column,
         pred_probs=pred_probs,
@@ -223,3 +191,26 @@ def _run(
             epoch_end=progress.epoch_end,
         )
         return judge(prepared, name, selector), prepared, selector.needs_images
+
+
+def _run_settings(arguments: Mapping[str, Any]) -> RunSettings:
+    """Take the settings of a run from a function's arguments, or from its argument `settings`, but not from both.
+
+    Raises
+    ------
+    InputError
+        If `settings` is no RunSettings, or keywords say otherwise than their defaults beside it.
+    """
+    names = [field.name for field in fields(RunSettings) if field.name in arguments]
+    settings = arguments["settings"]
+    if settings is None:
+        return RunSettings(**{name: arguments[name] for name in names})
+    if not isinstance(settings, RunSettings):
+        raise InputError(f"Expected settings as a deft_plugin.RunSettings, but got {type(settings).__name__}.")
+    defaults = RunSettings()
+    if both := [name for name in names if arguments[name] != getattr(defaults, name)]:
+        raise InputError(
+            f"Expected settings or keywords, but got settings and {', '.join(both)}. Put them into one: "
+            f"dataclasses.replace(settings, {both[0]}=...)."
+        )
+    return settings

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deft_plugin.errors import DeftError
+from deft_plugin.options import run_options
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins, Registry
+    from deft_plugin.settings import RunSettings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,18 +45,7 @@ def plugins(plugins: Plugins) -> None:
 @app.command()
 @click.argument("path")
 @click.option("--method", default="deft", show_default=True, help="A selector; see `deft plugins`.")
-@click.option("--model", default="bridge-lite0", show_default=True, help="A backbone; see `deft plugins`.")
-@click.option("--tuning", default="auto", show_default=True, help="frozen, vpt_deep, lora …")
-@click.option(
-    "--recipe", type=click.Path(exists=True, path_type=Path), help="JSON file: protocol, epochs … of training."
-)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--precision", default="auto", show_default=True, help="float32, bfloat16 or float16.")
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True)
-@click.option("--noise-ratio", type=float, help="Expected share of wrong labels, if the method needs it.")
-@click.option("--on-bad-image", type=click.Choice(["raise", "flag"]), default="raise", show_default=True)
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept.")
+@run_options()
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for issues.csv, report.html, a picture …")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for a summary.")
 @click.option("--show", default=15, show_default=True, help="Rows of the table on the screen.")
@@ -63,16 +54,7 @@ def detect(
     plugins: Plugins,
     path: str,
     method: str,
-    model: str,
-    tuning: str,
-    recipe: Path | None,
-    device: str,
-    precision: Any,
-    batch_size: int,
-    seed: int,
-    noise_ratio: float | None,
-    on_bad_image: Any,
-    cache_dir: Path | None,
+    settings: RunSettings,
     output: Path | None,
     json_file: Path | None,
     show: int,
@@ -83,26 +65,10 @@ def detect(
     from deft_plugin.compute.workers import this_process
     from deft_plugin.data.reading import read_image_data
     from deft_plugin.report.terminal import print_issues, summary, write_report
-    from deft_plugin.settings import read_recipe
 
-    is_main = this_process(device).is_main
+    is_main = this_process(settings.device).is_main
     data = read_image_data(path)
-    detection = find(
-        data,
-        method=method,
-        model=model,
-        tuning=tuning,
-        training=None if recipe is None else read_recipe(recipe),
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        seed=seed,
-        noise_ratio=noise_ratio,
-        on_bad_image=on_bad_image,
-        cache_dir=cache_dir,
-        verbose=is_main,
-        plugins=plugins,
-    )
+    detection = find(data, method=method, settings=settings, verbose=is_main, plugins=plugins)
     if not is_main:
         return
     if trained := detection.details.get("num_trainable_parameters"):

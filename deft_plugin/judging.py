@@ -28,7 +28,7 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
     """
     started = time.perf_counter()
     try:
-        with use_precision(prepared.settings.precision):
+        with use_precision(prepared.run.settings.precision):
             selection = selector.select(prepared.run)
     except DeftError:
         raise
@@ -55,7 +55,7 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
         label_column=prepared.data.label_column if prepared.data else None,
         id_column=prepared.data.id_column if prepared.data else None,
         id_digests=prepared.data.id_digests if prepared.data else None,
-        settings={**_reported(prepared), "seconds": time.perf_counter() - started},
+        settings={**_reported(prepared), **selection.settings, "seconds": time.perf_counter() - started},
         details=selection.details,
         images=prepared.data.images if prepared.data else None,
     )
@@ -66,7 +66,7 @@ def _reported(prepared: PreparedRun) -> dict[str, Any]:
     names = ["seed", "noise_ratio"]
     if prepared.data is not None:
         names += ["model", "tuning", "device", "precision"]
-    return {name: getattr(prepared.settings, name) for name in names}
+    return {name: getattr(prepared.run.settings, name) for name in names}
 
 
 def _check_selection(selection: Selection, name: str, run: Run) -> None:

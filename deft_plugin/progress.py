@@ -50,7 +50,8 @@ class ConsoleProgress:
 
     def epoch_end(self, event: EpochEnd) -> None:
         """Show how many epochs are done."""
-        note = f"kept {event.selected_fraction:.0%} of the labels"
+        kept = event.scalars.get("selected_fraction")
+        note = "" if kept is None else f"kept {kept:.0%} of the labels"
         self._show("Learn prompts", event.epoch, event.num_epochs, note)
 
     def _show(self, what: str, done: int, total: int, note: str = "") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from deft_plugin.errors import InputError, UnknownNameError, did_you_mean
 
@@ -17,6 +17,7 @@ Protocol: TypeAlias = Literal["default", "faithful"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 OnBadImage: TypeAlias = Literal["raise", "flag"]
 NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
+Schedule: TypeAlias = Literal["cosine", "constant"]
 
 DEFAULT_MODEL = "bridge-lite0"
 FROZEN = "frozen"
@@ -25,7 +26,35 @@ TUNINGS = ("auto", FROZEN, "vpt_deep", "vpt_shallow", "lora", "bitfit", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
+class LoopSettings:
+    """Settings of the training loop, whatever it trains.
+
+    Attributes
+    ----------
+    epochs : int
+    batch_size : int
+        Of all processes together.
+    schedule : "cosine" or "constant"
+        Of the learning rates, by epoch.
+    max_grad_norm : float, optional
+        Clip gradients to this norm.
+    checkpoint_steps : int
+        Steps between checkpoints; there is one at the end of each epoch anyway.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    schedule: Schedule = "cosine"
+    max_grad_norm: float | None = None
+    checkpoint_steps: int = 500
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "epochs", "batch_size", "checkpoint_steps")
+        _check_choice(self, "schedule", Schedule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(LoopSettings):
     """Settings of the tunings that train the encoder; those of the authors' code unless said otherwise.
 
     Attributes
@@ -37,40 +66,35 @@ class FinetuneSettings:
         The authors' variant for noise from real life; see `deft_plugin.deft.step.DeftStep`.
     n_ctx : int
         M, context vectors of a prompt.
-    epochs, warmup_epochs : int
+    epochs, batch_size, schedule, max_grad_norm, checkpoint_steps
+        See `LoopSettings`.
+    warmup_epochs : int
         In warm-up all examples are taken as clean.
-    batch_size : int
-        Of all processes together.
     learning_rate, momentum, weight_decay : float
-        SGD on the contexts, and on the encoder for visual prompts. The schedule is a cosine, stepped per epoch.
+        SGD on the contexts, and on the encoder for visual prompts.
     encoder_learning_rate : float, optional
         By default what the tuning says.
-    max_grad_norm : float, optional
-        Clip gradients to this norm.
     gradient_checkpointing : bool
         Less memory for the image encoder, for about a third more time.
-    checkpoint_steps : int
-        Steps between checkpoints; there is one at the end of each epoch anyway.
+    cone_sine : float
+        See `FrozenSettings`; for a backbone without a cone.
     """
 
     protocol: Protocol = "default"
     is_real_noise: bool = False
     n_ctx: int = 16
-    epochs: int = 10
     warmup_epochs: int = 1
-    batch_size: int = 64
     learning_rate: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
     encoder_learning_rate: float | None = None
-    max_grad_norm: float | None = None
     gradient_checkpointing: bool = False
-    checkpoint_steps: int = 500
+    cone_sine: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.protocol not in ("default", "faithful"):
-            raise InputError(f"Expected protocol to be 'default' or 'faithful', but got {self.protocol!r}.")
-        _check_positive(self, "n_ctx", "epochs", "batch_size", "checkpoint_steps")
+        super().__post_init__()
+        _check_choice(self, "protocol", Protocol)
+        _check_positive(self, "n_ctx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +119,13 @@ class FrozenSettings:
         the truth's.
     is_out_of_sample : bool
         False trains on all examples and judges the same ones, as the paper does; for comparison.
+    cone_sine : float
+        Sine of the half-angle of the cone within which a negative prompt may move away from the background, for a
+        backbone without a cone of its own.
+    transition_smoothing : float
+        Pseudo-count of each wrong label of each class in the estimated transition.
+    transition_steps : int
+        Steps of expectation maximisation that estimate it.
     """
 
     n_ctx: int = 16
@@ -107,6 +138,12 @@ class FrozenSettings:
     text_updates_per_epoch: int = 1
     sharpening: float = 1.5
     is_out_of_sample: bool = True
+    cone_sine: float = 0.2
+    transition_smoothing: float = 3.0
+    transition_steps: int = 20
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "n_ctx", "epochs", "text_updates_per_epoch", "transition_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +218,7 @@ class RunSettings:
         check_tuning(self.tuning)
         check_precision(self.precision)
         check_on_bad_image(self.on_bad_image)
+        _check_choice(self, "noise_ratio_source", NoiseRatioSource)
         _check_positive(self, "batch_size")
         if self.noise_ratio is not None and not 0 <= self.noise_ratio < 1:
             raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.noise_ratio}.")
@@ -217,6 +255,13 @@ def check_on_bad_image(value: str) -> None:
     """
     if value not in get_args(OnBadImage):
         raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {value!r}.")
+
+
+def _check_choice(settings: object, name: str, choices: Any) -> None:
+    """Refuse a value that is not among those of a Literal type."""
+    if (value := getattr(settings, name)) not in get_args(choices):
+        known = " or ".join(map(repr, get_args(choices)))
+        raise InputError(f"Expected {name} to be {known}, but got {value!r}.")
 
 
 def _check_positive(settings: object, *names: str) -> None:

@@ -29,12 +29,15 @@ class Selection:
         The label that the selector would give.
     details : mapping
         JSON values worth keeping: what was estimated, what was told.
+    settings : mapping
+        JSON values that steered the verdicts, beside those of the run; kept in `Detection.settings`.
     """
 
     is_clean: np.ndarray
     label_quality: np.ndarray
     predicted_labels: np.ndarray
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Selector(Protocol):
@@ -186,8 +189,8 @@ class EpochEnd:
         `epoch` counts from 1.
     losses : mapping of str to float
         Mean of each loss over the epoch ("dp", "sim").
-    selected_fraction : float
-        Share of examples whose label is kept, in [0, 1].
+    scalars : mapping of str to float
+        What else the method tells; DeFT: "selected_fraction", the share of examples whose label is kept, in [0, 1].
     learning_rate : float
     examples_per_second : float
     """
@@ -195,7 +198,7 @@ class EpochEnd:
     epoch: int
     num_epochs: int
     losses: Mapping[str, float]
-    selected_fraction: float
+    scalars: Mapping[str, float]
     learning_rate: float
     examples_per_second: float
 

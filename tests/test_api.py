@@ -422,8 +422,8 @@ class TestEvents:
         assert all(isinstance(event, EpochEnd) for event in events)
         assert set(events[0].losses) == {"dp", "sim"}
         assert events[-1].losses["sim"] < events[0].losses["sim"]
-        assert events[0].selected_fraction == 1  # warm-up
-        assert 0.6 < events[-1].selected_fraction < 0.95
+        assert events[0].scalars["selected_fraction"] == 1  # warm-up
+        assert 0.6 < events[-1].scalars["selected_fraction"] < 0.95
 
     def test_a_listener_that_raises_is_reported_and_changes_nothing(self, colours, install, make_plugin):
         expected = find_label_issues(colours.images, colours.labels, class_names=colours.names, method="deft")

@@ -1,11 +1,17 @@
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 
+import deft_plugin
 from deft_plugin import FinetuneSettings
 from deft_plugin.errors import InputError
-from deft_plugin.settings import read_recipe
+from deft_plugin.options import run_options
+from deft_plugin.settings import FrozenSettings, RunSettings, read_recipe
 
 FILES = sorted((Path(__file__).parents[1] / "benchmarks" / "recipes").glob("*.json"))
 RECIPES = [file for file in FILES if "training" in json.loads(file.read_text())]
@@ -47,3 +53,55 @@ def test_notes_and_defaults(tmp_path):
     file = tmp_path / "recipe.json"
     file.write_text(json.dumps({"_source": "me", "epochs": 3}))
     assert read_recipe(file) == FinetuneSettings(epochs=3)
+
+
+RUN_SETTINGS = {field.name: field.default for field in dataclasses.fields(RunSettings)}
+
+
+@pytest.mark.parametrize("function", [deft_plugin.detect, deft_plugin.find_label_issues])
+def test_the_keywords_of_a_function_have_the_defaults_of_the_settings(function):
+    """The source of a noise ratio is for comparisons, which hand over settings."""
+    parameters = inspect.signature(function).parameters
+    shared = {name: parameters[name].default for name in RUN_SETTINGS if name in parameters}
+    assert shared == {name: value for name, value in RUN_SETTINGS.items() if name != "noise_ratio_source"}
+
+
+def test_the_options_of_the_command_line_have_the_defaults_of_the_settings():
+    @click.command()
+    @run_options()
+    def command(settings):
+        seen.append(settings)
+
+    seen = []
+    command.main([], standalone_mode=False)
+    assert seen == [RunSettings()]
+    command.main(["--seed", "3", "--noise-ratio", "0.2"], standalone_mode=False)
+    assert seen[1] == RunSettings(seed=3, noise_ratio=0.2)
+
+
+class TestSettingsOfARun:
+    def test_all_at_once(self, fake_model, colours):
+        settings = RunSettings(model="fake", seed=5, device="cpu")
+        found = deft_plugin.detect(colours.images, colours.labels, class_names=colours.names, settings=settings)
+        same = deft_plugin.detect(
+            colours.images, colours.labels, class_names=colours.names, model="fake", seed=5, device="cpu"
+        )
+        np.testing.assert_array_equal(found.label_quality, same.label_quality)
+        assert found.settings["seed"] == 5
+
+    def test_not_beside_keywords_that_say_otherwise(self):
+        with pytest.raises(InputError, match=r"Expected settings or keywords, but got settings and seed\. Put them"):
+            deft_plugin.detect("photos", settings=RunSettings(), seed=1)
+
+    def test_nothing_else(self):
+        with pytest.raises(InputError, match=r"Expected settings as a deft_plugin\.RunSettings, but got dict"):
+            deft_plugin.find_label_issues("photos", settings={"seed": 1})
+
+    def test_what_steered_the_verdicts_is_recorded(self, fake_model, colours):
+        found = deft_plugin.detect(colours.images, colours.labels, class_names=colours.names, model="fake")
+        assert found.settings["frozen"] == dataclasses.asdict(FrozenSettings())
+
+
+def test_a_schedule_that_does_not_exist():
+    with pytest.raises(InputError, match="Expected schedule to be 'cosine' or 'constant', but got 'linear'"):
+        FinetuneSettings(schedule="linear")

@@ -26,7 +26,7 @@ class TensorBoardLogger:
 
     @hookimpl
     def deft_epoch_end(self, event: EpochEnd) -> None:
-        """Write losses, selected fraction, learning rate and examples per second."""
+        """Write losses, what else the method tells, learning rate and examples per second."""
         if not (folder := os.environ.get(VARIABLE)):
             return
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -35,7 +35,7 @@ class TensorBoardLogger:
             self._writer = SummaryWriter(str(Path(folder) / time.strftime("%Y-%m-%d_%H-%M-%S")))
         scalars = {f"loss/{name}": value for name, value in event.losses.items()}
         scalars |= {
-            "selected_fraction": event.selected_fraction,
+            **event.scalars,
             "learning_rate": event.learning_rate,
             "examples_per_second": event.examples_per_second,
         }

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
+from deft_plugin.compute.pieces import pieces
 from deft_plugin.compute.precision import autocast
-from deft_plugin.deft import losses as functional
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
+from deft_plugin.deft.verdicts import clean_probability, judge
 from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
 from deft_plugin.settings import FROZEN
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from deft_plugin.results.detection import Detection
 
 BATCH_SIZE = 64
+FORMAT_VERSION = 1
+"""Of the file; another one is refused. What was saved before formats were numbered has none."""
+
 AnyDataset = TypeVar("AnyDataset")
 
 
@@ -55,6 +59,8 @@ class Detector:
         For a negative prompt that is measured from the background; see `deft_plugin.deft.losses.margins`.
     sharpening : float
         Factor on positive logits.
+    cone_sine : float
+        See `deft_plugin.settings.FrozenSettings`.
     is_real_noise : bool
         See `deft_plugin.deft.step.DeftStep`.
 
@@ -75,6 +81,7 @@ class Detector:
     centre: Tensor | None
     transition: Tensor | None
     sharpening: float
+    cone_sine: float
     is_real_noise: bool
 
     needs_images = True
@@ -166,7 +173,7 @@ class Detector:
         margins, is_clean, predicted = (torch.cat(parts).cpu() for parts in zip(*pieces, strict=True))
         return Selection(
             is_clean=is_clean.numpy(),
-            label_quality=torch.sigmoid(margins.double()).numpy(),
+            label_quality=clean_probability(margins.double()).numpy(),
             predicted_labels=predicted.numpy(),
             details={"tuning": self.tuning},
         )
@@ -185,7 +192,8 @@ class Detector:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write to one file, by custom ``.safetensors``; tensors and JSON, no pickle."""
-        save_tensors(Path(file), self._tensors(), {name: getattr(self, name) for name in _SETTINGS})
+        state = {name: getattr(self, name) for name in _SETTINGS}
+        save_tensors(Path(file), self._tensors(), {"format_version": FORMAT_VERSION, **state})
 
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> Detector:
@@ -194,13 +202,17 @@ class Detector:
         Raises
         ------
         InputError
-            If the file is not one of those.
+            If the file is not one of those, or of another format.
         """
         tensors, state = load_tensors(Path(file))
-        if missing := [name for name in _SETTINGS if name not in state]:
-            raise InputError(f"Expected a file that Detector.save wrote, but {file} has no {', '.join(missing)}.")
-        state["class_names"] = tuple(state["class_names"])
-        return cls(**state, **_from_tensors(tensors))
+        if "fingerprint" not in state:
+            raise InputError(f"Expected a file that Detector.save wrote, but {file} is another one.")
+        if (version := state.pop("format_version", "none")) != FORMAT_VERSION:
+            raise InputError(
+                f"Expected a detector of format {FORMAT_VERSION}, but {file} has format {version}. "
+                f"{'Train anew' if version == 'none' else 'Update deft-plugin, or train anew'}."
+            )
+        return cls(**{**state, "class_names": tuple(state["class_names"])}, **_from_tensors(tensors))
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"{_ENCODER}{name}": tensor.detach().cpu().contiguous() for name, tensor in self.encoder.items()}
@@ -231,8 +243,7 @@ class Detector:
 
     def _features(self, run: Run, backbone: Backbone) -> Iterator[tuple[slice, Tensor]]:
         """Image features (B, D) of the run, as the backbone gives them."""
-        starts = range(0, len(run.labels), BATCH_SIZE)
-        rows = [slice(start, min(start + BATCH_SIZE, len(run.labels))) for start in starts]
+        rows = pieces(len(run.labels), BATCH_SIZE)
         if self.tuning == FROZEN:
             _, features = run.require_images()
             for piece in rows:
@@ -277,13 +288,30 @@ class Detector:
         positive = self.sharpening * scale * images @ text[POSITIVE].T  # (B, K)
         negative = scale * images @ text[NEGATIVE].T
         transition = None if self.transition is None else self.transition.to(images)
-        margins, is_clean = functional.judge(positive, negative, given, transition, is_real_noise=self.is_real_noise)
+        margins, is_clean = judge(
+            positive,
+            negative,
+            given,
+            transition,
+            cone_sine=self.cone_sine,
+            is_real_noise=self.is_real_noise,
+        )
         return margins, is_clean, positive.argmax(-1)
 
 
 _ENCODER = "encoder/"
 _TENSORS = ("text", "centre", "transition")
-_SETTINGS = ("model", "fingerprint", "class_names", "tuning", "seed", "logit_scale", "sharpening", "is_real_noise")
+_SETTINGS = (
+    "model",
+    "fingerprint",
+    "class_names",
+    "tuning",
+    "seed",
+    "logit_scale",
+    "sharpening",
+    "cone_sine",
+    "is_real_noise",
+)
 
 
 def _from_tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:

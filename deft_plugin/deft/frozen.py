@@ -6,8 +6,8 @@ al., "Task Residual for Tuning Vision-Language Models", CVPR 2023), trained by L
 **The cone.** A negative prompt can be a threshold in CLIP, since every image is at about the same similarity to every
 text. Centred features have no such cone, and a learned constant in its place overfits small classes. Here the
 cone is the image's own: a negative prompt is measured from the *background*, the soft maximum over the positive
-prompts of the classes whose images get this label by mistake (`functional.background_logits`), and may move
-away from it by `functional.CONE_SINE`, the sine of the cone's half-angle.
+prompts of the classes whose images get this label by mistake (`verdicts.background_logits`), and may move
+away from it by the setting `cone_sine`, the sine of the cone's half-angle.
 
 **Out of sample.** A linear map of 1,000 numbers fits wrong labels too, and then approves of them. So examples are
 dealt into folds, each with residuals of its own that are not trained on its examples; all folds are trained side by
@@ -29,10 +29,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deft_plugin.deft import losses as functional
+from deft_plugin.compute.pieces import pieces
+from deft_plugin.deft.losses import complementary_labels, dp_loss, pseudo_labels, sim_loss
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
-from deft_plugin.runs.probe import minibatch_size
+from deft_plugin.deft.transition import estimate_transition, symmetric_transition
+from deft_plugin.deft.verdicts import clean_probability, is_clean, margins
 from deft_plugin.settings import FrozenSettings
+from deft_plugin.training.batches import minibatch_size
 from deft_plugin.types import Backbone, EpochEnd, Selection
 
 
@@ -42,7 +45,8 @@ class Scores:
 
     Attributes
     ----------
-    p_clean : Tensor of shape (N,)
+    margins : Tensor of shape (N,)
+        Positive minus negative logits of the given labels.
     posterior : Tensor of shape (N,)
         Probability of the given label by the positive prompts alone.
     predicted_labels : Tensor of shape (N,), int64
@@ -52,16 +56,21 @@ class Scores:
         Positive and negative text features for new images: positive ones with the mean residual of all folds.
     """
 
-    p_clean: Tensor
+    margins: Tensor
     posterior: Tensor
     predicted_labels: Tensor
     transition: Tensor
     text: Tensor
 
     @property
+    def p_clean(self) -> Tensor:
+        """Probability that the label is right: (N,), in [0, 1]."""
+        return clean_probability(self.margins)
+
+    @property
     def is_clean(self) -> Tensor:
         """Which labels are kept: (N,), bool."""
-        return self.p_clean > 0.5
+        return is_clean(self.margins)
 
     def selection(self, label_quality: Tensor) -> Selection:
         """Verdicts with the label quality (N,) that is given."""
@@ -137,7 +146,7 @@ class FrozenTuning:
         self._batch_size = minibatch_size(len(labels))
         shape = (self._n_folds, self._num_classes, features.shape[1])
         self._residual = torch.zeros(shape, device=self._device, requires_grad=True)
-        self._transition = functional.symmetric_transition(self._num_classes).to(self._device)
+        self._transition = symmetric_transition(self._num_classes).to(self._device)
         self._text = torch.empty(0)
         self._is_clean = torch.ones_like(self._labels, dtype=torch.bool)
         self._pseudo_labels = self._labels.clone()
@@ -161,7 +170,7 @@ class FrozenTuning:
                     epoch=epoch,
                     num_epochs=self.settings.epochs,
                     losses={"dp": float(losses[0]) / steps, "sim": float(losses[1]) / steps},
-                    selected_fraction=float(self._is_clean.float().mean()),
+                    scalars={"selected_fraction": float(self._is_clean.float().mean())},
                     learning_rate=float(residual.schedule.get_last_lr()[0]),
                     examples_per_second=len(self._labels) / (time.perf_counter() - started),
                 )
@@ -205,12 +214,12 @@ class FrozenTuning:
         index = torch.as_tensor(rows, device=self._device)
         labels, clean, pseudo = self._labels[index], self._is_clean[index], self._pseudo_labels[index]
         positive = self._positive_logits(images, text[POSITIVE], self._residual)  # (F, B, K)
-        complement = functional.complementary_labels(pseudo, self._num_classes, self._generator)
+        complement = complementary_labels(pseudo, self._num_classes, self._generator)
         # Of all classes: to gather text features of single labels is slower, above all backward.
         negative = self._scale * (images @ text[NEGATIVE].T)  # (F, B, K)
-        margins = [self._margins(positive.detach(), negative, of) for of in (pseudo, complement)]
-        dp = functional.dp_loss(*margins).mean(-1)  # (F,)
-        sim = functional.sim_loss(positive, labels, clean)
+        # L_dp trains the negative side alone, so the positive logits are fixed in it.
+        dp = dp_loss(*(self._margins(positive.detach(), negative, of) for of in (pseudo, complement))).mean(-1)  # (F,)
+        sim = sim_loss(positive, labels, clean)
         (dp + sim).sum().backward()
         residual.step()
         return torch.stack([dp.detach().mean(), sim.detach().mean()])
@@ -224,9 +233,8 @@ class FrozenTuning:
 
     def _margins(self, positive: Tensor, negative: Tensor, labels: Tensor) -> Tensor:
         """Positive minus negative logits of `labels` (F, B)."""
-        return functional.margins(
-            positive, negative.gather(-1, labels.unsqueeze(-1)).squeeze(-1), labels, self._transition
-        )
+        against = negative.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return margins(positive, against, labels, self._transition, cone_sine=self.settings.cone_sine)
 
     def _images(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self._features[rows]).to(self._device).float()
@@ -246,33 +254,36 @@ class FrozenTuning:
         negative = torch.empty(len(self._labels), device=self._device)  # logits of the given labels
         for fold in range(self._n_folds):
             residual = self._residual[fold : fold + 1]
-            for rows in _pieces(np.flatnonzero(self._folds == fold)):
+            of_fold = np.flatnonzero(self._folds == fold)
+            for piece in pieces(len(of_fold)):
+                rows = of_fold[piece]
                 images = self._images(rows)
                 logits[rows] = self._positive_logits(images.unsqueeze(0), self._text[POSITIVE], residual)[0]
                 negative[rows] = self._scale * (images * self._text[NEGATIVE][self._labels[rows]]).sum(-1)
         logits *= self.settings.sharpening
         # From uniform noise anew at each epoch: an early estimate must not bind a later one.
-        uniform = functional.symmetric_transition(self._num_classes).to(self._device)
-        self._transition = functional.estimate_transition(logits, self._labels, uniform)
-        return logits, functional.margins(logits, negative, self._labels, self._transition)
+        self._transition = estimate_transition(
+            logits,
+            self._labels,
+            symmetric_transition(self._num_classes).to(self._device),
+            smoothing=self.settings.transition_smoothing,
+            steps=self.settings.transition_steps,
+        )
+        return logits, margins(logits, negative, self._labels, self._transition, cone_sine=self.settings.cone_sine)
 
     def _select(self) -> None:
-        logits, margins = self._judge()
-        self._is_clean = margins > 0
-        self._pseudo_labels = functional.pseudo_labels(self._labels, self._is_clean, logits)
+        logits, of_labels = self._judge()
+        self._is_clean = is_clean(of_labels)
+        self._pseudo_labels = pseudo_labels(self._labels, self._is_clean, logits)
 
     @torch.no_grad()
     def _score(self) -> Scores:
-        logits, margins = self._judge()
+        logits, of_labels = self._judge()
         positive = F.normalize(self._prototypes(self._text[POSITIVE], self._residual).mean(0), dim=-1)
         return Scores(
-            p_clean=torch.sigmoid(margins),
+            margins=of_labels,
             posterior=logits.softmax(-1).gather(1, self._labels.unsqueeze(1)).squeeze(1),
             predicted_labels=logits.argmax(-1),
             transition=self._transition,
             text=torch.stack([positive, self._text[NEGATIVE]]),
         )
-
-
-def _pieces(rows: np.ndarray, size: int = 4096) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

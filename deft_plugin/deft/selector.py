@@ -118,10 +118,12 @@ class Deft:
             centre=_centre(run, backbone),
             transition=scores.transition,
             sharpening=self.frozen.sharpening,
+            cone_sine=self.frozen.cone_sine,
             is_real_noise=False,
             seed=run.seed,
         )
-        return _selection(scores.p_clean, scores.is_clean, scores.predicted_labels, details), trained
+        settings = {"frozen": asdict(self.frozen)}
+        return _selection(scores.p_clean, scores.is_clean, scores.predicted_labels, details, settings), trained
 
     def _train_encoder(
         self, run: Run, backbone: Backbone, name: str, settings: FinetuneSettings
@@ -138,15 +140,9 @@ class Deft:
             )
         with tuned(backbone, name, run.seed) as tuning:
             finetuning = Finetuning(
-                backbone,
+                run,
                 tuning,
-                run.class_names,
-                run.images,
-                run.labels,
                 settings=settings,
-                seed=run.seed,
-                device=run.device,
-                workers=run.workers,
                 centre=centre,
                 checkpoint=_checkpoint_file(run, backbone, name, settings),
             )
@@ -170,10 +166,12 @@ class Deft:
                 centre=centre,
                 transition=finetuning.step.transition,
                 sharpening=1.0,
+                cone_sine=settings.cone_sine,
                 is_real_noise=settings.is_real_noise,
                 seed=run.seed,
             )
-        return _selection(verdicts.p_clean, verdicts.is_clean, verdicts.predicted_labels, details), trained
+        used = {"training": asdict(settings)}
+        return _selection(verdicts.p_clean, verdicts.is_clean, verdicts.predicted_labels, details, used), trained
 
 
 def _centre(run: Run, backbone: Backbone) -> Tensor | None:
@@ -184,13 +182,16 @@ def _centre(run: Run, backbone: Backbone) -> Tensor | None:
     return torch.from_numpy(mean_feature(run.require_images()[1])).to(run.device)
 
 
-def _selection(p_clean: Tensor, is_clean: Tensor, predicted: Tensor, details: dict[str, Any]) -> Selection:
+def _selection(
+    p_clean: Tensor, is_clean: Tensor, predicted: Tensor, details: dict[str, Any], settings: dict[str, Any]
+) -> Selection:
     quality = p_clean.double().cpu().numpy()
     return Selection(
         is_clean=is_clean.cpu().numpy(),
         label_quality=quality,
         predicted_labels=predicted.cpu().numpy(),
         details={**details, "estimated_noise_ratio": float(1 - quality.mean())},
+        settings=settings,
     )
 
 

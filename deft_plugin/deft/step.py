@@ -18,8 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_plugin.compute.precision import autocast
-from deft_plugin.deft import losses as functional
+from deft_plugin.deft.losses import dp_loss, pseudo_labels, sim_losses
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE, SoftPrompts
+from deft_plugin.deft.transition import symmetric_transition
+from deft_plugin.deft.verdicts import judge
+from deft_plugin.settings import FinetuneSettings
+from deft_plugin.training.losses import symmetric_cross_entropy
 from deft_plugin.types import Backbone
 
 CLAMP = 1e-5
@@ -61,16 +65,16 @@ class DeftStep:
     device : str
     centre : Tensor of shape (D,), optional
         Mean image feature, for a backbone without a cone.
-    is_faithful : bool
-        Clamp as the authors' code does.
-    is_real_noise : bool
-        The authors' variant for noise from real life: to be selected, a label must also be the class with the
-        highest p_clean, and warm-up uses the symmetric cross-entropy.
+    settings : FinetuneSettings, optional
+        The faithful protocol clamps as the authors' code does. With `is_real_noise`, the authors' variant for noise
+        from real life, a label must also be the class with the highest p_clean to be selected, and warm-up uses the
+        symmetric cross-entropy.
 
     Attributes
     ----------
     transition : Tensor of shape (K, K), optional
-        For a backbone without a cone: what the negative prompt is measured against (`functional.margins`).
+        For a backbone without a cone: what the negative prompt is measured against; see
+        `deft_plugin.deft.verdicts.margins`.
     """
 
     def __init__(
@@ -78,19 +82,19 @@ class DeftStep:
         backbone: Backbone,
         prompts: SoftPrompts,
         *,
+        settings: FinetuneSettings | None = None,
         device: str,
         centre: Tensor | None = None,
-        is_faithful: bool = False,
-        is_real_noise: bool = False,
     ) -> None:
         self._backbone, self._prompts, self._device = backbone, prompts, device
         self._scale = backbone.logit_scale
+        settings = settings or FinetuneSettings()
         self._centre = centre
-        self._floor = CLAMP if is_faithful else 0.0
-        self._is_real_noise = is_real_noise
+        self._floor = CLAMP if settings.protocol == "faithful" else 0.0
+        self._is_real_noise, self._cone_sine = settings.is_real_noise, settings.cone_sine
         num_classes = prompts.tokens.num_classes
         # Without a cone the negative prompt is measured from the background; see `deft_plugin.deft.frozen`.
-        self.transition = None if backbone.has_cone else functional.symmetric_transition(num_classes).to(device)
+        self.transition = None if backbone.has_cone else symmetric_transition(num_classes).to(device)
 
     def __call__(self, pixels: Tensor, labels: Tensor, complement: Tensor, *, is_warmup: bool) -> StepResult:
         """Judge a batch and compute its losses.
@@ -111,13 +115,13 @@ class DeftStep:
         negative = self._negative_logits(images.detach(), asked)  # (B, K)
         margins, is_clean = self._judge(fixed, negative, labels)
         selected = torch.ones_like(is_clean) if is_warmup else is_clean
-        pseudo = torch.where(selected, labels, predicted)
+        pseudo = pseudo_labels(labels, selected, fixed)
         of_pseudo, of_complement = (self._judge(fixed, negative, of)[0] for of in (pseudo, complement))
-        dp = functional.dp_loss(of_pseudo, of_complement, floor=self._floor)
+        dp = dp_loss(of_pseudo, of_complement, floor=self._floor)
         if is_warmup and self._is_real_noise:
-            sim = functional.symmetric_cross_entropy(positive, labels)
+            sim = symmetric_cross_entropy(positive, labels)
         else:
-            sim = F.cross_entropy(positive, labels, reduction="none") * selected
+            sim = sim_losses(positive, labels, selected)
         return StepResult(
             dp=dp, sim=sim, is_clean=is_clean, margins=margins.detach(), predicted=predicted, selected=selected
         )
@@ -152,4 +156,11 @@ class DeftStep:
 
     def _judge(self, positive: Tensor, negative: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Margins and verdicts on `labels` (B,), from logits (B, K)."""
-        return functional.judge(positive, negative, labels, self.transition, is_real_noise=self._is_real_noise)
+        return judge(
+            positive,
+            negative,
+            labels,
+            self.transition,
+            cone_sine=self._cone_sine,
+            is_real_noise=self._is_real_noise,
+        )

@@ -15,6 +15,7 @@ import torch
 from deft_plugin.compute.precision import autocast, pick_device, use_precision
 from deft_plugin.data.images import read_image
 from deft_plugin.data.labels import label_index
+from deft_plugin.deft.verdicts import clean_probability
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.settings import Precision, check_on_bad_image, check_precision
 
@@ -107,7 +108,7 @@ class BatchScorer:
         predicted = np.full(len(labels), None, object)
         if readable.any():
             margins, is_clean, found = self.detector.judge(features, labels[readable])
-            quality[readable] = torch.sigmoid(margins.double()).cpu().numpy()
+            quality[readable] = clean_probability(margins.double()).cpu().numpy()
             is_issue[readable] = ~is_clean.cpu().numpy()
             predicted[readable] = np.array(self.detector.class_names, object)[found.cpu().numpy()]
         return dict(zip(COLUMNS, (quality.tolist(), is_issue.tolist(), predicted.tolist()), strict=True))

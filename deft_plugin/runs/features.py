@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from deft_plugin.compute.pieces import pieces
 from deft_plugin.compute.precision import autocast, compute_dtype
-from deft_plugin.compute.workers import Workers
+from deft_plugin.compute.workers import Workers, num_decoders
 from deft_plugin.data.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
 from deft_plugin.data.sources import ImageSource
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.types import Backbone
 
 ROWS_PER_PART = 4096
-WORKERS_FROM = 1024
-"""Fewer rows are decoded in this process: starting a worker would cost more."""
 
 Progress = Callable[[int, int], None]
 
@@ -184,7 +183,7 @@ def _encode_rows(
     loader = DataLoader(
         Subset(_Pixels(backbone, images), rows),
         batch_size=batch_size,
-        num_workers=num_workers(device, len(images)),
+        num_workers=num_decoders(device, len(images)),
         collate_fn=_collate,
         pin_memory=torch.device(device).type == "cuda",
     )
@@ -199,13 +198,6 @@ def _encode_rows(
         if progress:
             progress(rows.start + start, len(images))
     return {"features": features, "digests": digests, "is_readable": is_readable}
-
-
-def num_workers(device: str, num_images: int) -> int:
-    """How many processes decode images: one beside the encoder on a CPU; a GPU wants to be fed by many."""
-    if num_images < WORKERS_FROM:
-        return 0
-    return 1 if torch.device(device).type == "cpu" else min(8, os.cpu_count() or 1)
 
 
 class _Pixels(Dataset[tuple[Tensor | None, bytes]]):
@@ -233,7 +225,7 @@ def _collate(samples: list[tuple[Tensor | None, bytes]]) -> tuple[Tensor, np.nda
 def mean_feature(features: np.ndarray) -> np.ndarray:
     """Mean over the data, (D,), float32."""
     total = np.zeros(features.shape[1], np.float64)
-    for piece in _pieces(features):
+    for piece in pieces(len(features)):
         total += features[piece].sum(0, dtype=np.float64)
     return (total / len(features)).astype(np.float32)
 
@@ -245,11 +237,7 @@ def centre_features(features: np.ndarray) -> np.ndarray:
     """
     mean = mean_feature(features)
     centred = np.empty(features.shape, np.float16)
-    for piece in _pieces(features):
+    for piece in pieces(len(features)):
         rows = features[piece].astype(np.float32) - mean
         centred[piece] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return centred
-
-
-def _pieces(features: np.ndarray) -> list[slice]:
-    return [slice(start, start + ROWS_PER_PART) for start in range(0, len(features), ROWS_PER_PART)]

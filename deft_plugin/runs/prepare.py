@@ -40,8 +40,6 @@ class PreparedRun:
         Those that the run knows: what is learned and judged does not depend on a class without examples.
     digests : np.ndarray of shape (N, 16), uint8, optional
     is_readable : np.ndarray of shape (N,), bool
-    settings : RunSettings
-        With the device that was picked.
     feature_seconds : float
         Time of the feature pass; 0 if it was cached.
     """
@@ -53,7 +51,6 @@ class PreparedRun:
     classes: np.ndarray
     digests: np.ndarray | None
     is_readable: np.ndarray
-    settings: RunSettings
     feature_seconds: float = 0.0
 
 
@@ -124,12 +121,7 @@ def prepare_run(
         raw_features=features.features if all_readable else features.features[keep],
         digests=features.digests[keep],
         given_pred_probs=None if probs is None else _of_classes(probs[keep], classes),
-        noise_ratio=settings.noise_ratio,
-        noise_ratio_source=settings.noise_ratio_source,
-        tuning=settings.tuning,
-        training=settings.training,
-        seed=settings.seed,
-        device=workers.device,
+        settings=replace(settings, device=workers.device),
         epoch_end=listen,
         images=images.images if all_readable else SelectedImages(images.images, keep),
         checkpoint_dir=cache_dir / "checkpoints",
@@ -143,7 +135,6 @@ def prepare_run(
         classes=classes,
         digests=features.digests,
         is_readable=features.is_readable,
-        settings=replace(settings, device=workers.device),
         feature_seconds=features.seconds,
     )
 
@@ -159,19 +150,15 @@ def relabel(prepared: PreparedRun, labels: np.ndarray, settings: RunSettings, *,
         Over images.
     labels : np.ndarray of shape (N,), int64 in [0, K)
     settings : RunSettings
-        Seed, noise ratio and training may differ from those of `prepared`.
+        All but model and device may differ from those of `prepared`.
     plugins : Plugins
     """
     assert prepared.data is not None
     if not np.array_equal(np.unique(labels), prepared.classes) or not prepared.is_readable.all():
         return prepare_run(replace(prepared.data, labels=labels), settings=settings, plugins=plugins)
-    run = prepared.run.with_labels(
-        np.searchsorted(prepared.classes, labels),
-        seed=settings.seed,
-        noise_ratio=settings.noise_ratio,
-        training=settings.training,
-    )
-    return replace(prepared, run=run, given_labels=labels, settings=replace(settings, device=run.device))
+    settings = replace(settings, device=prepared.run.device)
+    run = prepared.run.with_labels(np.searchsorted(prepared.classes, labels), settings)
+    return replace(prepared, run=run, given_labels=labels)
 
 
 def _prepare_pred_probs(
@@ -182,9 +169,7 @@ def _prepare_pred_probs(
         labels=given,
         class_names=names,
         given_pred_probs=probs,
-        noise_ratio=settings.noise_ratio,
-        noise_ratio_source=settings.noise_ratio_source,
-        seed=settings.seed,
+        settings=settings,
     )
     return PreparedRun(
         run=run,
@@ -194,7 +179,6 @@ def _prepare_pred_probs(
         classes=np.arange(len(names)),
         digests=None,
         is_readable=np.ones(len(given), bool),
-        settings=settings,
     )
 
 

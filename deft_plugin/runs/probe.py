@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deft_plugin.compute.pieces import pieces
 from deft_plugin.settings import ProbeSettings
+from deft_plugin.training.batches import minibatch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +28,6 @@ class History:
 
     losses: np.ndarray
     margins: np.ndarray
-
-
-def minibatch_size(num_examples: int) -> int:
-    """Batch size of a training run on features: few examples need small batches to make enough steps.
-
-    Examples
-    --------
-    >>> minibatch_size(1_000), minibatch_size(50_000)
-    (64, 256)
-    """
-    return min(256, max(64, num_examples // 128))
 
 
 class LinearProbe:
@@ -99,14 +90,14 @@ class LinearProbe:
     @torch.no_grad()
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities (n, K), float64 rows that sum to 1."""
-        pieces = [features[piece] for piece in _pieces(len(features))]
-        return torch.cat([self._logits(piece).double().softmax(-1) for piece in pieces]).numpy()
+        parts = [self._logits(features[piece]).double().softmax(-1) for piece in pieces(len(features))]
+        return torch.cat(parts or [torch.empty(0, len(self.weight)).double()]).numpy()
 
     @torch.no_grad()
     def _judge(self, features: np.ndarray, target: Tensor) -> np.ndarray:
         """Losses and margins (2, n) of labels (n,)."""
         judged: list[Tensor] = []
-        for piece in _pieces(len(features)):
+        for piece in pieces(len(features)):
             logits, label = self._logits(features[piece]).double(), target[piece, None]  # (B, K), (B, 1)
             losses = -logits.log_softmax(-1).gather(1, label)
             margins = logits.gather(1, label) - logits.scatter(1, label, -torch.inf).amax(1, keepdim=True)
@@ -115,7 +106,3 @@ class LinearProbe:
 
     def _logits(self, features: np.ndarray) -> Tensor:
         return self.settings.logit_scale * torch.from_numpy(np.asarray(features)).float() @ self.weight.T
-
-
-def _pieces(size: int) -> list[slice]:
-    return [slice(start, start + 4096) for start in range(0, max(1, size), 4096)]

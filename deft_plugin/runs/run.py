@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from deft_plugin.compute.pieces import pieces
+from deft_plugin.compute.precision import pick_device
 from deft_plugin.errors import InputError
 from deft_plugin.runs.folds import deal_folds
+from deft_plugin.settings import RunSettings
 from deft_plugin.types import Backbone, EpochEnd, Selection
 
 if TYPE_CHECKING:
@@ -24,9 +27,8 @@ if TYPE_CHECKING:
     from deft_plugin.data.sources import ImageSource
     from deft_plugin.runs.neighbours import Neighbours
     from deft_plugin.runs.probe import History, LinearProbe
-    from deft_plugin.settings import FinetuneSettings
+    from deft_plugin.settings import FinetuneSettings, NoiseRatioSource
 
-NoiseRatioSource: TypeAlias = Literal["given", "oracle"]
 ZERO_SHOT_TEMPLATE = "a photo of a {}."
 NUM_NEIGHBOURS = 30
 
@@ -68,16 +70,8 @@ class Run:
         Image digests; the same for identical images.
     given_pred_probs : np.ndarray of shape (N, K), optional
         Out-of-sample class probabilities from elsewhere.
-    noise_ratio : float, optional
-        Expected share of wrong labels, for selectors that need to be told.
-    noise_ratio_source : "given" or "oracle"
-        An oracle has seen the true labels.
-    tuning : str
-        How DeFT adapts the image encoder.
-    training : FinetuneSettings, optional
-        How, for tunings that train it.
-    seed : int
-    device : str
+    settings : RunSettings
+        Those that selectors ask for have a name of their own: `seed`, `device`, `noise_ratio`, `tuning` and so on.
     n_folds : int
         For everything that is out of sample.
     epoch_end : callable
@@ -98,24 +92,39 @@ class Run:
     raw_features: np.ndarray | None = None
     digests: np.ndarray | None = None
     given_pred_probs: np.ndarray | None = None
-    noise_ratio: float | None = None
-    noise_ratio_source: NoiseRatioSource = "given"
-    tuning: str = "auto"
-    training: FinetuneSettings | None = None
-    seed: int = 0
-    device: str = "cpu"
+    settings: RunSettings = field(default_factory=lambda: RunSettings(device="cpu"))
     n_folds: int = 10
     epoch_end: Callable[[EpochEnd], None] = _no_listener
     images: ImageSource | None = None
     checkpoint_dir: Path | None = None
     workers: Workers | None = None
-    of_images: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    # Not a parameter: a run made by dataclasses.replace, which may have other images, starts with an empty one.
+    of_images: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, init=False)
 
-    def with_labels(
-        self, labels: np.ndarray, *, seed: int, noise_ratio: float | None, training: FinetuneSettings | None
-    ) -> Run:
-        """Make a run over the same images with other labels (N,); they share what does not depend on labels."""
-        return replace(self, labels=labels, seed=seed, noise_ratio=noise_ratio, training=training)
+    def with_labels(self, labels: np.ndarray, settings: RunSettings | None = None) -> Run:
+        """Make a run over the same images with other labels; they share what does not depend on labels.
+
+        Parameters
+        ----------
+        labels : np.ndarray of shape (N,), int64 in [0, K)
+        settings : RunSettings, optional
+            With the model and device of this run; by default its own.
+        """
+        return self._share_images(replace(self, labels=labels, settings=settings or self.settings))
+
+    def with_settings(self, **changes: Any) -> Run:
+        """Make a run over the same images and labels with some settings changed.
+
+        Parameters
+        ----------
+        **changes
+            Fields of `RunSettings` but for model and device, which are those of this run.
+        """
+        return self._share_images(replace(self, settings=replace(self.settings, **changes)))
+
+    def _share_images(self, other: Run) -> Run:
+        object.__setattr__(other, "of_images", self.of_images)
+        return other
 
     def once(self, key: Hashable, compute: Callable[[], ValueT]) -> ValueT:
         """Compute something on the first call with this key, and give the same object from then on.
@@ -131,6 +140,36 @@ class Run:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def seed(self) -> int:
+        """Seed of all that is random in this run."""
+        return self.settings.seed
+
+    @property
+    def device(self) -> str:
+        """Device that the run computes on, such as "cpu" or "cuda:0"."""
+        return pick_device(self.settings.device)
+
+    @property
+    def noise_ratio(self) -> float | None:
+        """Expected share of wrong labels, in [0, 1), for selectors that need to be told; None if nobody knows."""
+        return self.settings.noise_ratio
+
+    @property
+    def noise_ratio_source(self) -> NoiseRatioSource:
+        """Who told it; an "oracle" has seen the true labels."""
+        return self.settings.noise_ratio_source
+
+    @property
+    def tuning(self) -> str:
+        """How DeFT adapts the image encoder; may be "auto"."""
+        return self.settings.tuning
+
+    @property
+    def training(self) -> FinetuneSettings | None:
+        """How, for tunings that train it; None for the defaults of the method."""
+        return self.settings.training
 
     @_OfImages
     def image_features(self) -> np.ndarray:
@@ -183,8 +222,8 @@ class Run:
 
         backbone, _ = self.require_images()
         text = torch.from_numpy(self.class_text_features)
-        pieces = np.array_split(self.image_features, -(-len(self.labels) // 4096))
-        logits = [backbone.logit_scale * torch.from_numpy(piece).float() @ text.T for piece in pieces]
+        features = [self.image_features[piece] for piece in pieces(len(self.labels))]
+        logits = [backbone.logit_scale * torch.from_numpy(piece).float() @ text.T for piece in features]
         return torch.cat(logits).numpy()
 
     @cached_property

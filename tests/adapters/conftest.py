@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from deft_plugin import Run
+from deft_plugin.settings import RunSettings
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -29,7 +30,7 @@ def unit_rows(array):
     return array / np.linalg.norm(array, axis=1, keepdims=True)
 
 
-def make_run(*, size=150, num_classes=4, dim=10, noise_ratio=0.3, spread=1.5, has_cone=False, seed=0, **settings):
+def make_run(*, size=150, num_classes=4, dim=10, noise_ratio=0.3, spread=1.5, has_cone=False, seed=0, **parts):
     """A run over clusters of features; `is_wrong` of its images are the labels that were put in.
 
     Labels may be given as `labels`; then nothing is wrong but what they make so.
@@ -49,8 +50,8 @@ def make_run(*, size=150, num_classes=4, dim=10, noise_ratio=0.3, spread=1.5, ha
             "class_names": names,
             "backbone": backbone,
             "raw_features": features,
-            "seed": seed,
-            **settings,
+            "settings": RunSettings(seed=seed, device="cpu"),
+            **parts,
         }
     ), types.SimpleNamespace(is_wrong=is_wrong, truth=truth)
 

@@ -10,7 +10,7 @@ def event(epoch):
         epoch=epoch,
         num_epochs=2,
         losses={"dp": 1.0 / epoch, "sim": 2.0},
-        selected_fraction=0.5,
+        scalars={"selected_fraction": 0.5},
         learning_rate=0.03,
         examples_per_second=100.0,
     )

@@ -14,9 +14,9 @@ from deft_benchmarks.matrix.metrics import detection_metrics
 from deft_benchmarks.noise.labels import symmetric
 
 from deft_plugin import FinetuneSettings, Selection
-from deft_plugin.deft.finetune import epoch_batches
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.plugins import load_plugins
+from deft_plugin.training.batches import epoch_batches
 
 METRICS = (
     "clean_precision",

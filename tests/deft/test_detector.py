@@ -119,5 +119,20 @@ def test_a_checkpoint_is_no_detector(tmp_path):
     from deft_plugin.compute.checkpoints import save_tensors
 
     save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(1)}, {"epoch": 1})
-    with pytest.raises(InputError, match=r"that Detector\.save wrote.*has no model"):
+    with pytest.raises(InputError, match=r"that Detector\.save wrote, but .*x\.safetensors is another one"):
         Detector.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [(None, "format none. Train anew"), (99, "format 99. Update deft-plugin")]
+)
+def test_another_format_is_refused(trained, tmp_path, version, advice):
+    from deft_plugin.compute.checkpoints import load_tensors, save_tensors
+
+    file = tmp_path / "x.safetensors"
+    trained[0].save(file)
+    tensors, state = load_tensors(file)
+    del state["format_version"]
+    save_tensors(file, tensors, state if version is None else {**state, "format_version": version})
+    with pytest.raises(InputError, match=rf"Expected a detector of format 1, but .*x\.safetensors has {advice}"):
+        Detector.load(file)

@@ -8,11 +8,12 @@ from sklearn.metrics import roc_auc_score
 
 from deft_plugin.compute.checkpoints import load_tensors
 from deft_plugin.compute.precision import use_precision
-from deft_plugin.deft import losses as functional
+from deft_plugin.deft import verdicts as verdicts_module
 from deft_plugin.deft.finetune import Finetuning
 from deft_plugin.deft.step import DeftStep
 from deft_plugin.errors import InputError
-from deft_plugin.settings import FinetuneSettings
+from deft_plugin.runs.run import Run
+from deft_plugin.settings import FinetuneSettings, RunSettings
 from deft_plugin.tuning.tunings import ENCODER_TUNINGS
 
 NAMES = ("cat", "dog", "lamp", "sea")
@@ -58,16 +59,15 @@ def settings(**changes):
 def finetuning(colours, tiny_backbone):
     def build(tuning="vpt_deep", *, checkpoint=None, seed=0, backbone=None, **changes):
         backbone = backbone or tiny_backbone()
-        return Finetuning(
-            backbone,
-            ENCODER_TUNINGS[tuning](backbone, seed),
-            NAMES,
-            colours,
-            colours.labels,
-            settings=settings(**changes),
-            seed=seed,
-            checkpoint=checkpoint,
+        run = Run(
+            labels=colours.labels,
+            class_names=NAMES,
+            backbone=backbone,
+            images=colours,
+            settings=RunSettings(seed=seed, device="cpu"),
         )
+        tuning = ENCODER_TUNINGS[tuning](backbone, seed)
+        return Finetuning(run, tuning, settings=settings(**changes), checkpoint=checkpoint)
 
     return build
 
@@ -97,8 +97,8 @@ def test_learns_to_reject_wrong_labels(finetuning, colours, tuning):
 
 
 def test_a_broken_selection_rule_fails_the_test_above(finetuning, colours, monkeypatch):
-    rule = functional.select_clean
-    monkeypatch.setattr(functional, "select_clean", lambda *logits: ~rule(*logits))
+    rule = verdicts_module.is_clean
+    monkeypatch.setattr(verdicts_module, "is_clean", lambda margins: ~rule(margins))
     verdicts = finetuning(**LEARN["vpt_deep"]).fit(silent)
     assert roc_auc_score(~colours.is_wrong, verdicts.p_clean) < 0.95
 
@@ -160,7 +160,7 @@ class TestResume:
             lambda _: names.append(set(load_tensors(checkpoint)[0]))
         )
         kinds = [{name.split("/")[0] for name in those} for those in names]
-        assert kinds == [{"trained", "optimizer", "table", "sums"}, {"trained", "table", "sums"}]
+        assert kinds == [{"trained", "optimizer", "seen"}, {"trained", "seen"}]
 
     def test_a_damaged_checkpoint(self, finetuning, tmp_path):
         checkpoint = tmp_path / "run.safetensors"
@@ -174,7 +174,7 @@ def test_half_precision_is_scaled(finetuning, colours):
     with use_precision("float16"):
         trained = finetuning(**LEARN["vpt_deep"])
         verdicts = trained.fit(silent)
-    assert all(tensor.dtype == torch.float32 for tensor in trained._trained.values())
+    assert all(tensor.dtype == torch.float32 for tensor in trained.trained.values())
     assert roc_auc_score(~colours.is_wrong, verdicts.p_clean) >= 0.95
 
 
@@ -209,5 +209,5 @@ def test_events(finetuning):
     for event in events:
         assert event.losses["dp"] > 0
         assert event.losses["sim"] > 0
-        assert 0 <= event.selected_fraction <= 1
+        assert 0 <= event.scalars["selected_fraction"] <= 1
     assert tuned.num_trainable == 3 * 20 * 32 + 2 * 4 * 32

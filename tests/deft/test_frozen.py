@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deft_plugin.deft import losses as functional
 from deft_plugin.deft.frozen import FrozenTuning
+from deft_plugin.deft.losses import complementary_labels
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
+from deft_plugin.deft.transition import symmetric_transition
+from deft_plugin.deft.verdicts import background_logits
 from deft_plugin.runs.folds import deal_folds
 from deft_plugin.settings import FrozenSettings
 
@@ -170,18 +172,18 @@ class TestStep:
 
         again = text.detach().clone().requires_grad_()
         pseudo = plain._labels[rows]
-        complement = functional.complementary_labels(pseudo, 6, plain._generator)
+        complement = complementary_labels(pseudo, 6, plain._generator)
         dp, sim = torch.zeros(()), torch.zeros(())
         scale = problem.backbone.logit_scale
         for fold, of_fold in enumerate(rows):
             for place, row in enumerate(of_fold):
                 image = torch.from_numpy(problem.features[row]).float()
                 positive = scale * F.normalize(again[POSITIVE], dim=-1) @ image
-                background = functional.symmetric_transition(6)
+                background = symmetric_transition(6)
                 margin = {
                     label: positive.detach()[label]
-                    - functional.background_logits(positive.detach(), background, torch.tensor(label))
-                    - functional.CONE_SINE * scale * again[NEGATIVE][label] @ image
+                    - background_logits(positive.detach(), background, torch.tensor(label))
+                    - FrozenSettings().cone_sine * scale * again[NEGATIVE][label] @ image
                     for label in (int(pseudo[fold, place]), int(complement[fold, place]))
                 }
                 of_label, of_complement = margin.values()
@@ -308,7 +310,7 @@ class TestOutOfSample:
             np.testing.assert_allclose(logits[row], expected, rtol=1e-3, atol=1e-3)
             others = [math.exp(expected[j]) * transition[j, label] for j in range(6) if j != label]
             background = math.log(sum(others) / transition[label, label])
-            margin = expected[label] - background - functional.CONE_SINE * 20 * text[NEGATIVE, label] @ image
+            margin = expected[label] - background - FrozenSettings().cone_sine * 20 * text[NEGATIVE, label] @ image
             assert float(margins[row]) == pytest.approx(margin, rel=1e-3, abs=1e-3)
 
 
@@ -373,8 +375,10 @@ class TestEvents:
         scores = problem.tuning(epochs=5, warmup_epochs=3).fit(events.append)
         assert [event.epoch for event in events] == [1, 2, 3, 4, 5]
         assert {event.num_epochs for event in events} == {5}
-        assert [event.selected_fraction == 1 for event in events] == [True, True, False, False, False]
-        assert events[-1].selected_fraction == pytest.approx(float((scores.p_clean > 0.5).float().mean()), abs=0.1)
+        assert [event.scalars["selected_fraction"] == 1 for event in events] == [True, True, False, False, False]
+        assert events[-1].scalars["selected_fraction"] == pytest.approx(
+            float((scores.p_clean > 0.5).float().mean()), abs=0.1
+        )
         for event in events:
             assert set(event.losses) == {"dp", "sim"}
             assert all(math.isfinite(loss) and loss > 0 for loss in event.losses.values())
@@ -418,7 +422,7 @@ class TestExtremes:
         scores = problem.tuning(epochs=4, warmup_epochs=1).fit(events.append)
         assert_valid(scores, 600, 6)
         assert [event.losses["sim"] for event in events[1:]] == [0, 0, 0]
-        assert [event.selected_fraction for event in events] == [0, 0, 0, 0]
+        assert [event.scalars["selected_fraction"] for event in events] == [0, 0, 0, 0]
         assert all(math.isfinite(event.losses["dp"]) for event in events)
 
     @pytest.mark.parametrize("size", [3, 8])

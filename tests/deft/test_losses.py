@@ -8,7 +8,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deft_plugin.deft import losses as functional
+from deft_plugin.deft import losses, verdicts
+from deft_plugin.deft import transition as transitions
 
 logits = st.floats(-80, 80, width=32)
 
@@ -26,29 +27,36 @@ class TestCleanProbability:
     @given(st.lists(st.tuples(logits, logits), min_size=1, max_size=5))
     def test_is_the_softmax_of_the_pair(self, pairs):
         positive, negative = torch.tensor(pairs).T
-        p_clean = functional.clean_probability(positive, negative)
+        p_clean = verdicts.clean_probability(positive - negative)
         expected = [math.exp(p - max(p, n)) / (math.exp(p - max(p, n)) + math.exp(n - max(p, n))) for p, n in pairs]
         np.testing.assert_allclose(p_clean, expected, rtol=1e-3, atol=1e-6)
         assert ((p_clean >= 0) & (p_clean <= 1)).all()
 
     def test_no_overflow(self):
-        p_clean = functional.clean_probability(torch.tensor([1e4, -1e4]), torch.tensor([-1e4, 1e4]))
+        p_clean = verdicts.clean_probability(torch.tensor([2e4, -2e4]))
         assert p_clean.tolist() == [1.0, 0.0]
 
 
-class TestSelectClean:
+class TestIsClean:
     @given(logits, logits)
     def test_agrees_with_p_clean(self, positive, negative):
-        pair = torch.tensor(positive), torch.tensor(negative)
-        assert bool(functional.select_clean(*pair)) is (positive > negative)
-        if functional.clean_probability(*pair) > 0.5:
-            assert functional.select_clean(*pair)
+        margin = torch.tensor(positive) - torch.tensor(negative)
+        assert bool(verdicts.is_clean(margin)) is (positive > negative)
+        assert bool(verdicts.clean_probability(margin) > 0.5) is bool(verdicts.is_clean(margin))
 
     @given(logits)
     def test_a_tie_is_an_issue(self, logit):
-        pair = torch.tensor(logit), torch.tensor(logit)
-        assert not functional.select_clean(*pair)
-        assert not functional.clean_probability(*pair) > 0.5
+        margin = torch.tensor(logit) - torch.tensor(logit)
+        assert not verdicts.is_clean(margin)
+        assert not verdicts.clean_probability(margin) > 0.5
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_margins_that_the_sigmoid_rounds_away(self, dtype):
+        """The sigmoid of 1e-20 is 1/2: by itself it would call a label a tie that is closer to its positive prompt."""
+        margins = torch.tensor([1e-20, 0.0, -1e-20], dtype=dtype)
+        assert (torch.sigmoid(margins) == 0.5).all()
+        assert (verdicts.clean_probability(margins) > 0.5).tolist() == verdicts.is_clean(margins).tolist()
+        assert verdicts.is_clean(margins).tolist() == [True, False, False]
 
 
 def test_pseudo_labels_against_a_loop():
@@ -59,7 +67,7 @@ def test_pseudo_labels_against_a_loop():
         int(label) if clean else int(np.argmax(row))
         for label, clean, row in zip(labels, is_clean, positive.numpy(), strict=True)
     ]
-    assert functional.pseudo_labels(labels, is_clean, positive).tolist() == expected
+    assert losses.pseudo_labels(labels, is_clean, positive).tolist() == expected
     assert expected != labels.tolist()
 
 
@@ -67,7 +75,7 @@ class TestComplementaryLabels:
     @given(st.integers(2, 9), st.integers(0, 2**31))
     def test_never_the_label_itself(self, num_classes, seed):
         labels = torch.arange(200).reshape(4, 50) % num_classes
-        drawn = functional.complementary_labels(labels, num_classes, torch.Generator().manual_seed(seed))
+        drawn = losses.complementary_labels(labels, num_classes, torch.Generator().manual_seed(seed))
         assert drawn.shape == labels.shape
         assert drawn.dtype == torch.int64
         assert (drawn != labels).all()
@@ -75,21 +83,21 @@ class TestComplementaryLabels:
 
     def test_all_others_equally_often(self):
         labels = torch.full((60_000,), 3)
-        drawn = functional.complementary_labels(labels, 7, torch.Generator().manual_seed(0))
+        drawn = losses.complementary_labels(labels, 7, torch.Generator().manual_seed(0))
         share = np.bincount(drawn, minlength=7) / len(labels)
         np.testing.assert_allclose(share, [1 / 6, 1 / 6, 1 / 6, 0, 1 / 6, 1 / 6, 1 / 6], atol=0.006)
 
     def test_drawn_afresh_at_each_call(self):
         generator = torch.Generator().manual_seed(0)
         labels = torch.zeros(100, dtype=torch.int64)
-        first, second = (functional.complementary_labels(labels, 10, generator) for _ in range(2))
+        first, second = (losses.complementary_labels(labels, 10, generator) for _ in range(2))
         assert not torch.equal(first, second)
 
 
 class TestDpLoss:
     @given(logits, logits)
     def test_is_the_two_log_likelihoods(self, of_label, of_complement):
-        loss = float(functional.dp_loss(torch.tensor(of_label), torch.tensor(of_complement)))
+        loss = float(losses.dp_loss(torch.tensor(of_label), torch.tensor(of_complement)))
         # log(1 + exp(x)), once for each side
         expected = np.logaddexp(0, -of_label) + np.logaddexp(0, of_complement)
         assert loss == pytest.approx(expected, rel=1e-5, abs=1e-6)
@@ -97,7 +105,7 @@ class TestDpLoss:
 
     def test_stays_finite_where_p_clean_is_0(self):
         of_label = torch.tensor([-1e4], requires_grad=True)
-        functional.dp_loss(of_label, torch.tensor([1e4])).sum().backward()
+        losses.dp_loss(of_label, torch.tensor([1e4])).sum().backward()
         assert of_label.grad.tolist() == [-1.0]
 
     def test_detached_positive_side_learns_nothing(self):
@@ -106,7 +114,7 @@ class TestDpLoss:
         labels, complement = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 2, 3, 0, 2, 3])
         rows = torch.arange(6)
         margins = [positive.detach()[rows, of] - negative[rows, of] for of in (labels, complement)]
-        functional.dp_loss(*margins).sum().backward()
+        losses.dp_loss(*margins).sum().backward()
         assert positive.grad is None
         # The label's negative prompt is pushed away, that of the complement is pulled closer.
         assert (negative.grad[rows, labels] > 0).all()
@@ -122,26 +130,26 @@ class TestSimLoss:
         is_clean = (torch.arange(24) % 3 != 0).reshape(2, 12)
         expected = []
         for fold in range(2):
-            losses = []
+            of_fold = []
             for row in range(12):
                 if is_clean[fold, row]:
                     scores = [float(x) for x in positive[fold, row]]
                     total = sum(math.exp(x) for x in scores)
-                    losses.append(-math.log(math.exp(scores[int(labels[fold, row])]) / total))
-            expected.append(sum(losses) / len(losses))
-        assert functional.sim_loss(positive, labels, is_clean).tolist() == pytest.approx(expected, rel=1e-5)
+                    of_fold.append(-math.log(math.exp(scores[int(labels[fold, row])]) / total))
+            expected.append(sum(of_fold) / len(of_fold))
+        assert losses.sim_loss(positive, labels, is_clean).tolist() == pytest.approx(expected, rel=1e-5)
 
     def test_rejected_examples_have_no_gradient(self):
         positive = matrices(6, 3, seed=4).requires_grad_()
         is_clean = torch.tensor([True, False, True, False, False, True])
-        functional.sim_loss(positive, torch.tensor([0, 1, 2, 0, 1, 2]), is_clean).backward()
+        losses.sim_loss(positive, torch.tensor([0, 1, 2, 0, 1, 2]), is_clean).backward()
         assert (positive.grad[~is_clean] == 0).all()
         assert (positive.grad[is_clean] != 0).all()
 
     def test_none_selected(self):
         positive = matrices(6, 3, seed=5).reshape(2, 3, 3).requires_grad_()
         is_clean = torch.tensor([[False, False, False], [True, False, False]])
-        loss = functional.sim_loss(positive, torch.zeros(2, 3, dtype=torch.int64), is_clean)
+        loss = losses.sim_loss(positive, torch.zeros(2, 3, dtype=torch.int64), is_clean)
         assert loss[0] == 0
         assert loss[1] > 0
         loss.sum().backward()
@@ -165,7 +173,7 @@ class TestBackgroundLogits:
                 if j != label
             )
             expected.append(math.log(others) - math.log(float(transition[label, label])))
-        result = functional.background_logits(positive, transition, labels)
+        result = verdicts.background_logits(positive, transition, labels)
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
     def test_margin_is_the_posterior_odds_of_a_right_label(self):
@@ -174,17 +182,17 @@ class TestBackgroundLogits:
         labels = torch.arange(40) % 4
         joint = positive.softmax(-1).numpy() * transition.numpy().T[labels]  # p(true j, given y)
         p_right = joint[np.arange(40), labels] / joint.sum(1)
-        margin = positive[torch.arange(40), labels] - functional.background_logits(positive, transition, labels)
+        margin = positive[torch.arange(40), labels] - verdicts.background_logits(positive, transition, labels)
         np.testing.assert_allclose(torch.sigmoid(margin), p_right, rtol=1e-4)
 
     def test_leading_axes(self):
         positive, labels = matrices(12, 3, seed=8).reshape(2, 6, 3), torch.arange(12).reshape(2, 6) % 3
         transition = random_transition(3, 9)
-        flat = functional.background_logits(positive.reshape(12, 3), transition, labels.reshape(12))
-        torch.testing.assert_close(functional.background_logits(positive, transition, labels), flat.reshape(2, 6))
+        flat = verdicts.background_logits(positive.reshape(12, 3), transition, labels.reshape(12))
+        torch.testing.assert_close(verdicts.background_logits(positive, transition, labels), flat.reshape(2, 6))
 
     def test_impossible_transitions_stay_finite(self):
-        result = functional.background_logits(matrices(3, 3, seed=0), torch.eye(3), torch.arange(3))
+        result = verdicts.background_logits(matrices(3, 3, seed=0), torch.eye(3), torch.arange(3))
         assert torch.isfinite(result).all()
         assert (result < -20).all()
 
@@ -192,7 +200,7 @@ class TestBackgroundLogits:
 class TestSymmetricTransition:
     @given(st.integers(1, 20), st.floats(0, 1))
     def test_closed_form(self, num_classes, noise_ratio):
-        transition = functional.symmetric_transition(num_classes, noise_ratio).numpy()
+        transition = transitions.symmetric_transition(num_classes, noise_ratio).numpy()
         np.testing.assert_allclose(transition.sum(1), 1, rtol=1e-5)
         off_diagonal = transition[~np.eye(num_classes, dtype=bool)]
         np.testing.assert_allclose(off_diagonal, noise_ratio / num_classes, rtol=1e-5, atol=1e-7)
@@ -206,8 +214,8 @@ def noisy_labels(transition, truth, seed):
 def estimate(truth, labels, num_classes, confidence=12.0, **settings):
     """Estimate from well separated posteriors."""
     positive = confidence * torch.nn.functional.one_hot(torch.tensor(truth), num_classes).float()
-    start = functional.symmetric_transition(num_classes)
-    return functional.estimate_transition(positive, labels, start, **settings)
+    start = transitions.symmetric_transition(num_classes)
+    return transitions.estimate_transition(positive, labels, start, **{"smoothing": 3.0, "steps": 20, **settings})
 
 
 class TestEstimateTransition:
@@ -219,8 +227,8 @@ class TestEstimateTransition:
     def test_is_a_transition(self, num_classes, num_examples, scale, seed, smoothing):
         positive = matrices(num_examples, num_classes, seed, scale)
         labels = torch.arange(num_examples) % max(1, num_classes - 1)  # one class has no label
-        start = functional.symmetric_transition(num_classes)
-        transition = functional.estimate_transition(positive, labels, start, smoothing=smoothing)
+        start = transitions.symmetric_transition(num_classes)
+        transition = transitions.estimate_transition(positive, labels, start, smoothing=smoothing, steps=20)
         assert transition.shape == (num_classes, num_classes)
         assert ((transition >= 0) & (transition <= 1 + 1e-5)).all()
         np.testing.assert_allclose(transition.sum(1), 1, rtol=1e-4)
@@ -232,7 +240,7 @@ class TestEstimateTransition:
         np.testing.assert_allclose(transition, true, atol=0.04)
 
     def test_symmetric_noise_stays_near_uniform(self):
-        true = functional.symmetric_transition(10, 0.4).double().numpy()
+        true = transitions.symmetric_transition(10, 0.4).double().numpy()
         truth = np.repeat(np.arange(10), 400)
         transition = estimate(truth, noisy_labels(true / true.sum(1, keepdims=True), truth, seed=0), 10).numpy()
         np.testing.assert_allclose(transition.diagonal(), 0.64, atol=0.07)
@@ -264,11 +272,11 @@ class TestEstimateTransition:
             for k in range(3):
                 if k != j:
                     expected[j, k] = ratio * (counts[j, k] + smoothing) / (moved + smoothing * 2)
-        result = functional.estimate_transition(positive, labels, start, smoothing=smoothing, steps=1)
+        result = transitions.estimate_transition(positive, labels, start, smoothing=smoothing, steps=1)
         np.testing.assert_allclose(result, expected, rtol=1e-4)
 
     def test_a_class_without_examples_takes_the_overall_ratio(self):
-        true = functional.symmetric_transition(4, 0.4).double().numpy()
+        true = transitions.symmetric_transition(4, 0.4).double().numpy()
         truth = np.repeat(np.arange(3), 500)
         labels = noisy_labels(true / true.sum(1, keepdims=True), truth, seed=0)
         transition = estimate(truth, labels, 4)
@@ -278,6 +286,6 @@ class TestEstimateTransition:
     def test_does_not_change_its_arguments(self):
         positive, labels, start = matrices(10, 3, seed=0), torch.arange(10) % 3, random_transition(3, 0)
         copies = [tensor.clone() for tensor in (positive, labels, start)]
-        functional.estimate_transition(positive, labels, start)
+        transitions.estimate_transition(positive, labels, start, smoothing=3.0, steps=20)
         for tensor, copy in zip((positive, labels, start), copies, strict=True):
             assert torch.equal(tensor, copy)

@@ -1,5 +1,6 @@
 """The selector end to end, on synthetic features with a text tower of a few lines."""
 
+import dataclasses
 import json
 import math
 
@@ -12,9 +13,10 @@ from deft_plugin.deft.frozen import FrozenTuning, Scores
 from deft_plugin.deft.selector import Deft
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.runs.run import Run
-from deft_plugin.settings import FinetuneSettings, FrozenSettings
+from deft_plugin.settings import FinetuneSettings, FrozenSettings, RunSettings
 from deft_plugin.types import Selection
 
+SETTINGS = [field.name for field in dataclasses.fields(RunSettings)]
 NAMES = ("dress", "hat", "shirt", "shoes")
 DIM, SIZE = 32, 400
 
@@ -67,7 +69,8 @@ def make_run(truth, is_wrong):
             "backbone": TinyBackbone(centres),
             "raw_features": features,
         }
-        return Run(**{**defaults, **arguments})
+        settings = RunSettings(device="cpu", **{name: arguments.pop(name) for name in SETTINGS if name in arguments})
+        return Run(settings=settings, **{**defaults, **arguments})
 
     return make
 
@@ -135,11 +138,11 @@ def test_default_settings():
 
 
 def test_a_tie_is_an_issue(make_run, monkeypatch):
-    p_clean = torch.full((SIZE,), 0.5)
-    p_clean[0] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
+    margins = torch.zeros(SIZE)
+    margins[0] = torch.nextafter(torch.tensor(0.0), torch.tensor(1.0))
     scores = Scores(
-        p_clean=p_clean,
-        posterior=p_clean,
+        margins=margins,
+        posterior=torch.full((SIZE,), 0.5),
         predicted_labels=torch.zeros(SIZE, dtype=torch.int64),
         transition=torch.eye(4),
         text=torch.zeros(2, 4, DIM),
@@ -148,6 +151,7 @@ def test_a_tie_is_an_issue(make_run, monkeypatch):
     selection = Deft().select(make_run())
     assert selection.is_clean.sum() == 1
     assert selection.is_clean[0]
+    np.testing.assert_array_equal(selection.label_quality > 0.5, selection.is_clean)
 
 
 @pytest.mark.parametrize("tuning", ["auto", "frozen"])

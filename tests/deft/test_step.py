@@ -7,6 +7,7 @@ from deft_benchmarks.speed.reference_step import reference_step
 from deft_plugin.compute.precision import use_precision
 from deft_plugin.deft.prompts import SoftPrompts
 from deft_plugin.deft.step import DeftStep
+from deft_plugin.settings import FinetuneSettings
 from deft_plugin.tuning.tunings import ENCODER_TUNINGS
 
 NAMES = ["cat", "guinea_pig", "dog", "great white shark", "ox", "hen", "sea", "lamp"]
@@ -112,7 +113,7 @@ def test_judging_is_what_the_step_says(tiny_backbone):
 
 def test_real_noise_also_asks_for_the_highest_p_clean(tiny_backbone):
     setting = Setting(tiny_backbone(), "vpt_deep")
-    step = DeftStep(setting.backbone, setting.prompts, device="cpu", is_real_noise=True)
+    step = DeftStep(setting.backbone, setting.prompts, settings=FinetuneSettings(is_real_noise=True), device="cpu")
     expected = setting.reference(is_warmup=False)
     is_best = (expected.positive - expected.negative).argmax(-1) == setting.labels
     result = step(setting.pixels, setting.labels, setting.complement, is_warmup=False)

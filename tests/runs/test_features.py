@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from deft_plugin.compute import workers
 from deft_plugin.data.images import image_digest
 from deft_plugin.data.sources import FileImages, IndexedImages
 from deft_plugin.errors import InputError
@@ -133,7 +134,7 @@ class TestPass:
 
     def test_worker_gives_the_same(self, compute, monkeypatch, tmp_path):
         alone = compute(CountingBackbone())
-        monkeypatch.setattr(module, "WORKERS_FROM", 4)
+        monkeypatch.setattr(workers, "DECODERS_FROM", 4)
         # A worker is another process: what it preprocesses leaves no trace here.
         backbone, threads = CountingBackbone(), set()
         backbone.preprocess = lambda image: (
@@ -144,10 +145,10 @@ class TestPass:
         assert not threads
 
     def test_workers(self, monkeypatch):
-        assert module.num_workers("cpu", module.WORKERS_FROM - 1) == 0
-        assert module.num_workers("cpu", module.WORKERS_FROM) == 1
-        monkeypatch.setattr(module.os, "cpu_count", lambda: 4)
-        assert module.num_workers("cuda", module.WORKERS_FROM) == 4
+        assert workers.num_decoders("cpu", workers.DECODERS_FROM - 1) == 0
+        assert workers.num_decoders("cpu", workers.DECODERS_FROM) == 1
+        monkeypatch.setattr(workers.os, "cpu_count", lambda: 4)
+        assert workers.num_decoders("cuda", workers.DECODERS_FROM) == 4
 
 
 class TestUnreadable:

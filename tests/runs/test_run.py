@@ -1,5 +1,7 @@
 """What selectors share is computed once, from a backbone that counts how often it is asked."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from deft_plugin.errors import InputError
 from deft_plugin.runs import features as features_module
 from deft_plugin.runs.probe import LinearProbe
 from deft_plugin.runs.run import Run
+from deft_plugin.settings import RunSettings
 from deft_plugin.types import Selection
 
+SETTINGS = [field.name for field in dataclasses.fields(RunSettings)]
 NAMES = ("dress", "t_shirt", "hat")
 DIM = 16
 
@@ -43,9 +47,11 @@ def make_run(*, size=120, has_cone=False, dim=DIM, seed=0, **arguments):
         "backbone": TextBackbone(has_cone),
         "raw_features": features,
         "digests": generator.integers(0, 256, (size, 16), dtype=np.uint8),
-        "seed": seed,
     }
-    return Run(**{**defaults, **arguments})
+    settings = RunSettings(
+        seed=seed, device="cpu", **{name: arguments.pop(name) for name in SETTINGS if name in arguments}
+    )
+    return Run(settings=settings, **{**defaults, **arguments})
 
 
 class TestImageFeatures:
@@ -203,9 +209,25 @@ class TestNeighbours:
 
     def test_other_labels_share_them(self):
         run = make_run()
-        other = run.with_labels(run.labels[::-1].copy(), seed=1, noise_ratio=None, training=None)
+        other = run.with_labels(run.labels[::-1].copy(), RunSettings(seed=1, device="cpu"))
         assert other.neighbours is run.neighbours
         assert other.first_twins is not run.first_twins
+
+
+def test_other_images_share_nothing():
+    """dataclasses.replace used to hand the cache on: groups and neighbours were those of the images before."""
+    run = make_run()
+    assert len(set(run.image_groups)) == 120
+    twins = dataclasses.replace(run, digests=np.zeros_like(run.digests))
+    assert set(twins.image_groups) == {0}
+    assert twins.neighbours is not run.neighbours
+
+
+def test_other_settings_share_what_is_of_the_images():
+    run = make_run()
+    other = run.with_settings(seed=7, noise_ratio=0.3)
+    assert (other.seed, other.noise_ratio, run.seed, run.noise_ratio) == (7, 0.3, 0, None)
+    assert other.neighbours is run.neighbours
 
 
 @pytest.mark.parametrize("has_cone", [True, False])

@@ -35,4 +35,4 @@ class DeftFaithful:
         """
         tuning = "vpt_deep" if run.tuning in ("auto", FROZEN) else run.tuning
         training = replace(run.training or FinetuneSettings(), protocol="faithful")
-        return Deft().select(replace(run, tuning=tuning, training=training))
+        return Deft().select(run.with_settings(tuning=tuning, training=training))

@@ -37,7 +37,7 @@ def batch_means(detection: Detection, is_right: np.ndarray) -> tuple[float | Non
     details = detection.details
     if details.get("protocol") != "faithful":
         return None, None
-    from deft_plugin.deft.finetune import epoch_batches
+    from deft_plugin.training import epoch_batches
 
     batches = epoch_batches(
         len(is_right), details["batch_size"], seed=detection.settings["seed"], epoch=details["epochs"]

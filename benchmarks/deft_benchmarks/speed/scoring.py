@@ -104,5 +104,6 @@ def _random_detector() -> Detector:
         centre=None,
         transition=None,
         sharpening=1.0,
+        cone_sine=0.0,
         is_real_noise=False,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from deft_adapters.selectors.deft_mixture import find_threshold
@@ -59,7 +57,7 @@ def test_they_train_once_on_a_run(prepared, trainings):
 
 def test_other_labels_are_another_training(prepared, trainings):
     first, colours = prepared
-    again = relabel(first, colours.truth, first.settings, plugins=load_plugins())
+    again = relabel(first, colours.truth, first.run.settings, plugins=load_plugins())
     before, after = (select(of.run, "deft").label_quality for of in (first, again))
     assert len(trainings) == 2
     assert (before != after).any()
@@ -93,7 +91,7 @@ def test_posterior_is_a_probability_of_the_given_label(prepared):
 @pytest.mark.parametrize("name", ["deft_posterior", "deft_in_sample"])
 def test_they_do_not_stand_in_for_another_tuning(prepared, name):
     with pytest.raises(InputError, match=r"Expected tuning='frozen' to learn prompts .* but got 'lora'"):
-        select(dataclasses.replace(prepared[0].run, tuning="lora"), name)
+        select(prepared[0].run.with_settings(tuning="lora"), name)
 
 
 class TestMixture:

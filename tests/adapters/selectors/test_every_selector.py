@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 import deft_plugin
 from deft_plugin import Run
 from deft_plugin.plugins import load_plugins
+from deft_plugin.settings import RunSettings
 
 SELECTORS = (
     *("label_match", "small_loss", "small_loss_batch", "gmm", "confident_learning"),
@@ -53,7 +54,7 @@ def check(selection, run):
     json.dumps(selection.details, allow_nan=False)
 
 
-def colour_run(colours, backbone, **settings):
+def colour_run(colours, backbone, *, noise_ratio=None, **parts):
     features = np.concatenate([backbone.encode_images(backbone.preprocess(image)[None]) for image in colours.images])
     return Run(
         **{
@@ -61,7 +62,8 @@ def colour_run(colours, backbone, **settings):
             "class_names": colours.names,
             "backbone": backbone,
             "raw_features": features.astype(np.float16),
-            **settings,
+            "settings": RunSettings(noise_ratio=noise_ratio, device="cpu"),
+            **parts,
         }
     )
 
@@ -125,7 +127,7 @@ class TestWhatItGoesBy:
     def test_the_ratio_that_it_is_told(self, registry, feature_run, name):
         """A selector that is not told gives the same verdicts whatever the run knows."""
         run, _ = feature_run()
-        told = run.with_labels(run.labels, seed=0, noise_ratio=0.9, training=None)
+        told = run.with_settings(noise_ratio=0.9)
         verdicts = [registry.load(name).select(of).is_clean for of in (run, told)]
         assert (verdicts[0] == verdicts[1]).all() == (name not in TOLD)
 
@@ -147,7 +149,7 @@ class TestTwins:
             backbone=run.backbone,
             raw_features=run.raw_features[rows],
             digests=digests,
-            noise_ratio=0.37,
+            settings=RunSettings(noise_ratio=0.37, device="cpu"),
         )
         selection = registry.load(name).select(twins)
         assert len(set(zip(rows, labels, strict=True))) == 69
@@ -173,7 +175,7 @@ class TestOddData:
         labels = np.where(run.labels == 2, 0, run.labels)  # class 2 is empty
         alone = np.flatnonzero(labels == 3)[0]
         labels[(labels == 3) & (np.arange(150) != alone)] = 1  # class 3 has one example
-        odd = run.with_labels(labels, seed=0, noise_ratio=0.2, training=None)
+        odd = run.with_labels(labels, RunSettings(noise_ratio=0.2, device="cpu"))
         odd.__dict__["pred_probs"] = odd.pred_probs * 0.97 + 0.0075
         selection = registry.load(name).select(odd)
         check(selection, odd)

@@ -205,5 +205,5 @@ class TestPrototypeGmm:
 
     def test_a_class_without_examples_is_never_predicted(self, feature_run):
         run, _ = feature_run()
-        empty = run.with_labels(np.where(run.labels == 2, 1, run.labels), seed=0, noise_ratio=None, training=None)
+        empty = run.with_labels(np.where(run.labels == 2, 1, run.labels))
         assert set(PrototypeGmm().select(empty).predicted_labels) == {0, 1, 3}

@@ -14,6 +14,7 @@ from deft_adapters.selectors.training_loss import example_losses, loss_quality
 from sklearn.mixture import GaussianMixture
 
 from deft_plugin import Run
+from deft_plugin.settings import RunSettings
 
 N, K, EPOCHS = 200, 4, 5
 
@@ -41,8 +42,10 @@ def make_run(rng):
         "pred_probs": softmax(3 * np.eye(K)[truth] + rng.normal(size=(N, K))),
     }
 
-    def make(*, settings=None, **changes):
-        run = Run(labels=labels, class_names=("a", "b", "c", "d"), **(settings or {}))
+    def make(*, settings=None, digests=None, **changes):
+        run = Run(
+            labels=labels, class_names=("a", "b", "c", "d"), digests=digests, settings=RunSettings(**(settings or {}))
+        )
         run.__dict__.update({**parts, **changes})
         return run
 
@@ -126,7 +129,7 @@ class TestSmallLoss:
         digests = np.zeros((N, 16), np.uint8)
         digests[:, 0] = np.arange(N)
         digests[90:100, 0] = 90
-        run = make_run(training_losses=losses, settings={"noise_ratio": 0.525, "digests": digests})
+        run = make_run(training_losses=losses, settings={"noise_ratio": 0.525}, digests=digests)
         run.labels[90:100] = 1
         assert SmallLoss().select(run).is_clean.tolist() == [True] * 100 + [False] * 100
         run.labels[90] = 2

@@ -169,7 +169,7 @@ class TestSmallLossBatch:
     @pytest.mark.parametrize("noise_ratio", [0.0, 0.3, 0.9])
     def test_against_loops(self, feature_run, noise_ratio):
         run, _ = feature_run(seed=4)
-        run = run.with_labels(run.labels, seed=4, noise_ratio=noise_ratio, training=None)
+        run = run.with_settings(seed=4, noise_ratio=noise_ratio)
         order = run.generator("small_loss_batch").permutation(150)
         expected = np.zeros(150, bool)
         for batch in (order[:64], order[64:128], order[128:]):

@@ -1,0 +1,84 @@
+"""Command line options of a run's settings: each is written once, and any command can take them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from deft_plugin.settings import DEFAULT_MODEL, FROZEN, TUNINGS, RunSettings, read_recipe
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "model": click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A backbone; see `deft plugins`."),
+    "tuning": click.option(
+        "--tuning", default="auto", show_default=True, help=f"{FROZEN}, {', '.join(TUNINGS[2:])} or auto."
+    ),
+    "training": click.option(
+        "--recipe",
+        "training",
+        type=click.Path(exists=True, path_type=Path),
+        help="JSON file: protocol, epochs … of training.",
+    ),
+    "device": click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps … or auto."),
+    "precision": click.option(
+        "--precision", default="auto", show_default=True, help="float32, bfloat16, float16 or auto."
+    ),
+    "batch_size": click.option(
+        "--batch-size",
+        default=64,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Images that go through the encoder at a time.",
+    ),
+    "seed": click.option("--seed", default=0, show_default=True, help="Of all that is random."),
+    "noise_ratio": click.option(
+        "--noise-ratio", type=float, help="Expected share of wrong labels, if the method needs it."
+    ),
+    "on_bad_image": click.option(
+        "--on-bad-image",
+        type=click.Choice(["raise", "flag"]),
+        default="raise",
+        show_default=True,
+        help="An unreadable image is an error, or an issue of its own kind.",
+    ),
+    "cache_dir": click.option("--cache-dir", type=click.Path(path_type=Path), help="Where image features are kept."),
+}
+
+
+def run_options(*names: str) -> Callable[[CommandT], CommandT]:
+    """Give a command the options of some settings of a run; it is handed them as ``settings``, a RunSettings.
+
+    Parameters
+    ----------
+    *names : str
+        Fields of `RunSettings`, in the order of ``--help``; by default all that have an option.
+
+    Examples
+    --------
+    >>> @click.command()
+    ... @run_options("model", "seed")
+    ... def command(settings): ...
+    >>> [option.name for option in command.params]
+    ['model', 'seed']
+    """
+    chosen = names or tuple(_OPTIONS)
+
+    def decorate(command: CommandT) -> CommandT:
+        @functools.wraps(command)
+        def with_settings(*args: Any, **kwargs: Any) -> Any:
+            given = {name: kwargs.pop(name) for name in chosen}
+            if given.get("training") is not None:
+                given["training"] = read_recipe(given["training"])
+            return command(*args, settings=RunSettings(**given), **kwargs)
+
+        decorated: Any = with_settings
+        for name in reversed(chosen):
+            decorated = _OPTIONS[name](decorated)
+        return decorated
+
+    return decorate
