@@ -14,7 +14,7 @@ from PIL import Image
 
 import deft_plugin
 from deft_plugin import Selection
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.digests import image_digest
 from deft_plugin.errors import DeftError, InputError, UnknownNameError, UnreadableImageError
 from deft_plugin.types import EpochEnd
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from deft_plugin import Detection
-from deft_plugin.errors import InputError
+from deft_plugin.data import check_same_count, check_same_labels
 
 Sample = TypeVar("Sample", covariant=True)
+_ADVICE = "Pass the whole data set, in the order in which it was judged."
 
 
 def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sample]:
@@ -30,19 +31,9 @@ def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sampl
         If it has another number of rows, or knows labels (``targets``) that are not the judged ones.
     """
     rows: Any = dataset
-    if len(rows) != len(detection):
-        raise InputError(
-            f"Expected the data set that was judged, with {len(detection)} rows, but got {len(rows)}. Pass the whole "
-            "one, in the same order."
-        )
-    targets = getattr(dataset, "targets", None)
-    if targets is not None:
-        different = np.flatnonzero(np.asarray(targets) != detection.given_labels)
-        if len(different):
-            raise InputError(
-                f"Expected the labels that were judged, but row {different[0]} has another one. Pass the data set in "
-                "the order in which it was judged."
-            )
+    check_same_count(len(rows), len(detection), advice=_ADVICE)
+    if (targets := getattr(dataset, "targets", None)) is not None:
+        check_same_labels(np.asarray(targets), detection.given_labels, advice=_ADVICE)
     return Subset(dataset, np.flatnonzero(~detection.is_label_issue).tolist())
 
 

@@ -1,5 +1,7 @@
 from .columns import find_image_column, find_label_column, read_column
-from .images import image_digest, read_image, to_rgb
+from .digests import image_digest
+from .images import read_image, to_rgb
+from .judged import check_same_count, check_same_labels
 from .labels import check_labels, check_pred_probs, label_index
 from .reading import ImageData, own_class_names, read_image_data
 from .sources import ImageSource, SelectedImages, describe
@@ -11,6 +13,8 @@ __all__ = [
     "SelectedImages",
     "check_labels",
     "check_pred_probs",
+    "check_same_count",
+    "check_same_labels",
     "describe",
     "find_image_column",
     "find_label_column",

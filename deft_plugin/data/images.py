@@ -6,9 +6,7 @@ one that has not end at the same pixels, hence at the same `image_digest`.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, cast
@@ -17,10 +15,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deft_plugin.errors import InputError, UnreadableImageError
-
-DIGEST_SIZE = 16
-UNREADABLE_DIGEST = bytes(DIGEST_SIZE)
-"""Stands for the pixels of an image that cannot be decoded."""
 
 
 def to_rgb(image: Image.Image, *, mode: str | None = None) -> Image.Image:
@@ -109,31 +103,6 @@ def read_image(value: object, *, where: str = "image", mode: str | None = None) 
         ) from error
     except InputError as error:
         raise InputError(f"Cannot use {where}: {error}.") from error
-
-
-def image_digest(image: object) -> bytes:
-    """Digest of the pixels, by which an image is recognised.
-
-    Parameters
-    ----------
-    image : object
-        Anything that `read_image` takes.
-
-    Returns
-    -------
-    bytes
-        16 bytes, from width, height and the RGB pixels after `to_rgb`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from PIL import Image
-    >>> image_digest(Image.new("1", (2, 2), 1)) == image_digest(np.ones((2, 2)))
-    True
-    """
-    rgb = read_image(image)
-    size = struct.pack("<II", *rgb.size)
-    return hashlib.blake2b(size + rgb.tobytes(), digest_size=DIGEST_SIZE).digest()
 
 
 def is_image(value: object) -> bool:

@@ -155,7 +155,7 @@ def _add_ids(data: ImageData, ids: Any, column: str) -> ImageData:
     InputError
         If a value is there twice, or is no int or str.
     """
-    from deft_plugin.data.row_keys import id_digest, join_digests
+    from deft_plugin.data.digests import id_digest, join_digests
 
     counts = Counter(ids)
     if len(counts) < len(data.labels):

@@ -7,24 +7,24 @@ label, and a digest of the pixels, or the value of an id column.
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from PIL import Image
 
 from deft_plugin.data.columns import LABEL_NAMES, find_image_column, find_label_column, read_column
-from deft_plugin.data.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest, is_image, read_image
+from deft_plugin.data.digests import digest_or_blank, id_digest, join_digests
+from deft_plugin.data.images import is_image, read_image
+from deft_plugin.data.judged import check_same_count, check_same_digests, check_same_labels, rows_to_compare
 from deft_plugin.data.labels import label_index
 from deft_plugin.data.sources import StoredImages
-from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _KEY = np.dtype([("high", "<u8"), ("low", "<u8"), ("label", "<i8")])
-_ROWS_TO_COMPARE = 32
+_ADVICE = "Use dataset.filter(mask), or dataset.map(columns), which recognise rows wherever they are."
 
 
 class RowKeys:
@@ -36,7 +36,7 @@ class RowKeys:
     Parameters
     ----------
     digests : np.ndarray of shape (N, 16), uint8
-        From `deft_plugin.data.images.image_digest` (all zeros where the image could not be read), or from `id_digest`.
+        From `deft_plugin.data.digests.image_digest` (all zeros where the image could not be read), or from `id_digest`.
     labels : np.ndarray of shape (N,), int in [0, K)
         The given labels.
     class_names : sequence of str of length K
@@ -131,23 +131,18 @@ class RowKeys:
         ------
         InputError
         """
-        if len(dataset) != len(self.key_of_row):
-            raise _not_the_judged(f"it has {len(dataset)} rows instead of {len(self.key_of_row)}")
-        labels = self._read_labels(dataset)
-        different = np.flatnonzero(self._keys["label"][self.key_of_row] != labels)
-        if len(different):
-            raise _not_the_judged(f"row {different[0]} has another label")
-        rows = np.unique(np.linspace(0, len(labels) - 1, _ROWS_TO_COMPARE, dtype=int))
-        found = self._positions(_make_keys(self._digest_stored(dataset, rows), labels[rows]))
-        different = rows[found != self.key_of_row[rows]]
-        if len(different):
-            raise _not_the_judged(f"row {different[0]} has another {'id' if self.id_column else 'image'}")
+        check_same_count(len(dataset), len(self.key_of_row), advice=_ADVICE)
+        judged = self._keys[self.key_of_row]
+        check_same_labels(self._read_labels(dataset), judged["label"], advice=_ADVICE)
+        rows = rows_to_compare(np.arange(len(judged)))
+        found, what = self._digest_stored(dataset, rows), "id" if self.id_column else "image"
+        check_same_digests(rows, found, _digests_of(judged[rows]), what=what, advice=_ADVICE)
 
     def _digest(self, values: Sequence[object]) -> np.ndarray:
         """Digest images, or ids (B,) into (B, 16)."""
         if self.id_column is not None:
             return join_digests(map(id_digest, values))
-        return join_digests(_digest_or_blank(functools.partial(read_image, image)) for image in values)
+        return join_digests(digest_or_blank(functools.partial(read_image, image)) for image in values)
 
     def _read_labels(self, dataset: Dataset) -> np.ndarray:
         """Read class indices (N,)."""
@@ -166,7 +161,7 @@ class RowKeys:
         if column is None or column not in dataset.features:
             column = find_image_column(dataset)
         images = StoredImages(dataset, column)
-        return join_digests(_digest_or_blank(functools.partial(images.load, row)) for row in rows.tolist())
+        return join_digests(digest_or_blank(functools.partial(images.load, row)) for row in rows.tolist())
 
     def _find_columns(self, row: Any) -> tuple[Any, Any]:
         if not isinstance(row, Mapping):
@@ -209,25 +204,6 @@ class RowKeys:
         )
 
 
-def id_digest(value: object) -> bytes:
-    """Digest an id, an int or a str, into 16 bytes.
-
-    Examples
-    --------
-    >>> id_digest(7) == id_digest(np.int32(7)) != id_digest("7")
-    True
-    """
-    plain: Any = value.item() if getattr(value, "ndim", None) == 0 else value  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(plain, bool) or not isinstance(plain, int | str):
-        raise InputError(f"Expected ids that are whole numbers or strings, but got {plain!r}.")
-    return hashlib.blake2b(repr(plain).encode(), digest_size=DIGEST_SIZE).digest()
-
-
-def join_digests(digests: Iterable[bytes]) -> np.ndarray:
-    """Make an array (B, 16) of digests."""
-    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_SIZE)
-
-
 def _make_keys(digests: np.ndarray, labels: Any) -> np.ndarray:
     """Make keys (N,) from digests (N, 16) and class indices (N,)."""
     halves = np.ascontiguousarray(digests, dtype=np.uint8).view("<u8")  # (N, 2)
@@ -236,11 +212,9 @@ def _make_keys(digests: np.ndarray, labels: Any) -> np.ndarray:
     return keys
 
 
-def _digest_or_blank(load: Callable[[], Image.Image]) -> bytes:
-    try:
-        return image_digest(load())
-    except UnreadableImageError:
-        return UNREADABLE_DIGEST
+def _digests_of(keys: np.ndarray) -> np.ndarray:
+    """Digests (N, 16) that keys (N,) were made of."""
+    return np.stack([keys["high"], keys["low"]], axis=1).view(np.uint8)
 
 
 def _is_image_column(value: Any) -> bool:
@@ -255,11 +229,4 @@ def _only(kind: str, found: list[str], columns: Mapping[str, Any]) -> str:
     raise InputError(
         f"Expected one column that is the {kind}, but got {', '.join(found) or 'none'} among "
         f"{', '.join(columns)}. Name them: dataset.filter(mask, input_columns=[image, label])."
-    )
-
-
-def _not_the_judged(difference: str) -> InputError:
-    return InputError(
-        f"Expected the data set that was judged, in the same order, but {difference}. "
-        "Use dataset.filter(mask), or dataset.map(columns), which recognise rows wherever they are."
     )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from PIL import Image
 
-from deft_plugin.data.images import UNREADABLE_DIGEST, image_digest, read_image
+from deft_plugin.data.digests import UNREADABLE_DIGEST, image_digest
+from deft_plugin.data.images import read_image
 from deft_plugin.errors import UnreadableImageError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from deft_plugin.compute.files import write_text
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.judged import check_same_count, check_same_images, rows_to_compare
 from deft_plugin.data.reading import ImageData, read_image_data
-from deft_plugin.data.sources import ImageSource, describe
-from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.data.sources import ImageSource
+from deft_plugin.errors import InputError
 from deft_plugin.report.figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
 from deft_plugin.report.html import csp_hash, read_asset, read_template
 from deft_plugin.report.thumbnails import read_thumbnail, thumbnail_format
@@ -29,7 +29,6 @@ from deft_plugin.results.review import UNDECIDED
 THUMBNAILS_PER_BLOCK = 100  # a block is parsed when one of its thumbnails is to be seen
 STYLES = ("base.css", "report.css")
 SCRIPTS = ("marks.js", "export.js", "filters.js", "gallery.js", "keys.js", "report.js")
-_ROWS_TO_COMPARE = 8
 
 
 def write_page(
@@ -85,13 +84,9 @@ def images_of(detection: Detection, data: Any) -> ImageSource:
             "images. Pass them as data=..."
         )
     images = _read(detection, data).images
-    if len(images) != len(detection):
-        raise _other_data(f"there are {len(images)} images instead of {len(detection)}")
+    check_same_count(len(images), len(detection))
     if detection.image_digests is not None:
-        rows = np.flatnonzero(~detection.is_image_issue)
-        places = np.unique(np.linspace(0, len(rows) - 1, _ROWS_TO_COMPARE, dtype=int)) if len(rows) else []
-        for row in rows[places].tolist():
-            _check_image(images, row, detection.image_digests[row].tobytes())
+        check_same_images(images, detection.image_digests, rows_to_compare(np.flatnonzero(~detection.is_image_issue)))
     return images
 
 
@@ -102,24 +97,9 @@ def _read(detection: Detection, data: Any) -> ImageData:
     labels: Any = detection.label_column
     if labels is None and not isinstance(data, str | os.PathLike):
         labels = detection.given_labels
-        if hasattr(data, "__len__") and len(data) != len(labels):
-            raise _other_data(f"there are {len(data)} images instead of {len(labels)}")
+        if hasattr(data, "__len__"):
+            check_same_count(len(data), len(labels))
     return read_image_data(data, labels, detection.class_names if labels is detection.given_labels else None)
-
-
-def _check_image(images: ImageSource, row: int, digest: bytes) -> None:
-    try:
-        is_same = image_digest(images.load(row)) == digest
-    except UnreadableImageError as error:
-        raise _other_data(f"{describe(images, row)} can no longer be read") from error
-    if not is_same:
-        raise _other_data(f"{describe(images, row)} is another image")
-
-
-def _other_data(difference: str) -> InputError:
-    return InputError(
-        f"Expected the data that were judged, in the same order, but {difference}. Pass those, or detect again."
-    )
 
 
 def _rows_to_show(detection: Detection) -> np.ndarray:

@@ -32,8 +32,8 @@ class CleanMask:
     Examples
     --------
     >>> from PIL import Image
-    >>> from deft_plugin.data.images import image_digest
-    >>> from deft_plugin.data.row_keys import join_digests
+    >>> from deft_plugin.data.digests import image_digest
+    >>> from deft_plugin.data.digests import join_digests
     >>> cat, dog = Image.new("RGB", (2, 2), "black"), Image.new("RGB", (2, 2), "white")
     >>> keys = RowKeys(join_digests(map(image_digest, (cat, dog))), np.array([0, 1]), ["cat", "dog"])
     >>> mask = CleanMask(keys, np.array([True, False]))

@@ -43,7 +43,7 @@ class Detection:
     given_labels : np.ndarray of shape (N,), int in [0, K)
     class_names : tuple of str of length K
     image_digests : np.ndarray of shape (N, 16), uint8, optional
-        From `deft_plugin.data.images.image_digest`; zeros where the image could not be read. None if the labels
+        From `deft_plugin.data.digests.image_digest`; zeros where the image could not be read. None if the labels
         were judged without images, from predicted probabilities.
     is_image_issue : np.ndarray of shape (N,), bool
         True where the image could not be read. Such a row is a label issue of quality 0.
@@ -52,7 +52,7 @@ class Detection:
     id_column : str, optional
         A column whose values tell rows apart, if one was named.
     id_digests : np.ndarray of shape (N, 16), uint8, optional
-        From `deft_plugin.data.row_keys.id_digest`, of its values.
+        From `deft_plugin.data.digests.id_digest`, of its values.
     settings : mapping
         JSON values: model, tuning, seed and what else the result depends on.
     details : mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft_plugin.data.images import DIGEST_SIZE
+from deft_plugin.data.digests import DIGEST_SIZE
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:

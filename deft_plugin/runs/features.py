@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from deft_plugin.compute.pieces import pieces
 from deft_plugin.compute.precision import autocast, compute_dtype
 from deft_plugin.compute.workers import Workers, num_decoders
-from deft_plugin.data.images import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
+from deft_plugin.data.digests import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
 from deft_plugin.data.sources import ImageSource
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.types import Backbone
@@ -41,7 +41,7 @@ class ImageFeatures:
     features : np.ndarray of shape (N, D), float16, memory-mapped
         As the backbone gives them; zeros where the image could not be read.
     digests : np.ndarray of shape (N, 16), uint8
-        From `deft_plugin.data.images.image_digest`; zeros where the image could not be read.
+        From `deft_plugin.data.digests.image_digest`; zeros where the image could not be read.
     is_readable : np.ndarray of shape (N,), bool
     seconds : float
         Time of the pass; 0 if all came from the cache.

@@ -61,11 +61,11 @@ class TestTorch:
         np.testing.assert_array_equal(labels, colours.truth[~colours.is_wrong])
 
     def test_another_data_set(self, colours, colour_maker, detection):
-        with pytest.raises(InputError, match="120 rows, but got 60"):
+        with pytest.raises(InputError, match="there are 60 rows instead of 120"):
             clean_subset(detection, Torch(colour_maker(num_examples=60)))
         other = Torch(colours)
         other.targets[7] = (other.targets[7] + 1) % 3
-        with pytest.raises(InputError, match="row 7 has another one"):
+        with pytest.raises(InputError, match="row 7 has another label"):
             clean_subset(detection, other)
 
     def test_weights(self, colours, detection):

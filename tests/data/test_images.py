@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from deft_plugin.data.images import image_digest, is_image, read_image, to_rgb
+from deft_plugin.data.digests import image_digest
+from deft_plugin.data.images import is_image, read_image, to_rgb
 from deft_plugin.errors import InputError, UnreadableImageError
 
 ORIENTATION = 0x0112

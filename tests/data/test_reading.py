@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.digests import image_digest
 from deft_plugin.data.reading import read_image_data
 from deft_plugin.data.sources import describe
 from deft_plugin.errors import InputError, UnreadableImageError

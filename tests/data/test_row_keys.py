@@ -15,9 +15,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from deft_plugin import Detection
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.digests import id_digest, image_digest, join_digests
 from deft_plugin.data.reading import read_image_data
-from deft_plugin.data.row_keys import id_digest, join_digests
 from deft_plugin.errors import InputError
 
 NAMES = ("cat", "dog", "fish")

@@ -19,7 +19,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 import deft_plugin
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.digests import image_digest
 from deft_plugin.data.reading import read_image_data
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.report.figures import matrix_of_labels, pairs_of_labels, quality_histogram
@@ -406,9 +406,9 @@ class TestImages:
         images = make_photos(7).images
         other = [*images[:5], images[6], images[5]]
         for data, words in (
-            (images[:6], "there are 6 images instead of 7"),
-            (read_image_data(images[:6], [0, 1, 2, 0, 1, 2]), "there are 6 images instead of 7"),
-            (other, "row 5 is another image"),
+            (images[:6], "there are 6 rows instead of 7"),
+            (read_image_data(images[:6], [0, 1, 2, 0, 1, 2]), "there are 6 rows instead of 7"),
+            (other, "row 5 has another image"),
             ([None, *images[1:]], "row 0 can no longer be read"),
         ):
             with pytest.raises(InputError, match=f"data that were judged, in the same order, but {words}. Pass those"):
@@ -419,7 +419,7 @@ class TestImages:
     def test_without_digests_only_their_number_is_known(self, tmp_path):
         detection = make_detection(image_digests=None, images=None)
         assert detection.report(tmp_path / "x.html", make_photos(7).images).exists()
-        with pytest.raises(InputError, match="there are 8 images instead of 7"):
+        with pytest.raises(InputError, match="there are 8 rows instead of 7"):
             detection.report(tmp_path / "x.html", make_photos(8).images)
 
     def test_no_image_can_be_read(self, tmp_path):

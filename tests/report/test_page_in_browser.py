@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.digests import image_digest
 from deft_plugin.results.detection import Detection
 
 NAMES = (

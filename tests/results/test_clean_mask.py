@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deft_plugin.data.images import UNREADABLE_DIGEST, image_digest
-from deft_plugin.data.row_keys import RowKeys, join_digests
+from deft_plugin.data.digests import UNREADABLE_DIGEST, image_digest, join_digests
+from deft_plugin.data.row_keys import RowKeys
 from deft_plugin.errors import InputError
 from deft_plugin.results.clean_mask import CleanMask
 
@@ -278,7 +278,7 @@ def roll_within_classes() -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda dataset: dataset.select(range(SIZE - 1)), "it has 39 rows instead of 40"),
+        (lambda dataset: dataset.select(range(SIZE - 1)), "there are 39 rows instead of 40"),
         (lambda dataset: dataset.select(np.argsort(LABELS, kind="stable")), "row . has another label"),
         (lambda dataset: dataset.shuffle(seed=0), "row . has another label"),
         (

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from deft_plugin.compute import workers
-from deft_plugin.data.images import image_digest
+from deft_plugin.data.digests import image_digest
 from deft_plugin.data.sources import FileImages, IndexedImages
 from deft_plugin.errors import InputError
 from deft_plugin.runs import features as module
