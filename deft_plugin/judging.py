@@ -9,7 +9,7 @@ import numpy as np
 
 from deft_plugin.compute.precision import use_precision
 from deft_plugin.errors import DeftError
-from deft_plugin.results.checks import NO_PREDICTION
+from deft_plugin.results.checks import NO_PREDICTION, check_classes, check_vector
 from deft_plugin.results.detection import Detection
 
 if TYPE_CHECKING:
@@ -69,22 +69,9 @@ def _reported(prepared: PreparedRun) -> dict[str, Any]:
     return {name: getattr(prepared.run.settings, name) for name in names}
 
 
-def _check_selection(selection: Selection, name: str, run: Run) -> None:
-    num_examples = len(run.labels)
-    for field, kinds, kind in (
-        ("is_clean", "b", "bool"),
-        ("label_quality", "fiu", "float"),
-        ("predicted_labels", "iu", "int"),
-    ):
-        values = np.asarray(getattr(selection, field, None))
-        if values.shape != (num_examples,) or values.dtype.kind not in kinds:
-            raise DeftError(
-                f"Expected selector {name!r} to give {field} of shape ({num_examples},), {kind}, but it gave "
-                f"{values.shape}, {values.dtype}."
-            )
-    predicted = np.asarray(selection.predicted_labels)
-    if ((predicted < 0) | (predicted >= run.num_classes)).any():
-        raise DeftError(
-            f"Expected selector {name!r} to give predicted_labels in 0 … {run.num_classes - 1}, but it gave "
-            f"{predicted.min()} … {predicted.max()}."
-        )
+def _check_selection(selection: Selection, method: str, run: Run) -> None:
+    size = len(run.labels)
+    for name, kinds in (("is_clean", "b"), ("label_quality", "fiu")):
+        check_vector(getattr(selection, name, None), name, size, kinds, method=method)
+    predicted = getattr(selection, "predicted_labels", None)
+    check_classes(predicted, "predicted_labels", size, range(run.num_classes), method=method)

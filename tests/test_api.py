@@ -297,7 +297,7 @@ class TestSelectors:
             def select(self, run):
                 return None
 
-        with pytest.raises(DeftError, match="'Forgetful' to give is_clean"):
+        with pytest.raises(DeftError, match=r"Expected is_clean of shape .*, bool, but 'Forgetful' gave"):
             detect(colours.images, colours.labels, class_names=colours.names, method=Forgetful())
 
     def test_a_plugin_that_raises(self, colours, install, make_plugin):

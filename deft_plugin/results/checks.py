@@ -27,14 +27,21 @@ def checked_fields(detection: Detection) -> dict[str, Any]:
     InputError
         If one is not as `deft_plugin.Detection` says.
     """
-    names = check_class_names(detection.class_names)
+    names, size, method = check_class_names(detection.class_names), len(detection.given_labels), detection.method
+
+    def vector(name: str, kinds: str) -> np.ndarray:
+        return check_vector(getattr(detection, name), name, size, kinds, method=method)
+
+    def classes(name: str, lowest: int) -> np.ndarray:
+        return check_classes(getattr(detection, name), name, size, range(lowest, len(names)), method=method)
+
     fields: dict[str, Any] = {
         "class_names": names,
-        "given_labels": _whole(detection, "given_labels", 0, len(names)),
-        "predicted_labels": _whole(detection, "predicted_labels", NO_PREDICTION, len(names)),
-        "label_quality": _vector(detection, "label_quality", "fiu").astype(np.float64),
-        "is_label_issue": _vector(detection, "is_label_issue", "b"),
-        "is_image_issue": _vector(detection, "is_image_issue", "b"),
+        "given_labels": classes("given_labels", 0),
+        "predicted_labels": classes("predicted_labels", NO_PREDICTION),
+        "label_quality": vector("label_quality", "fiu").astype(np.float64),
+        "is_label_issue": vector("is_label_issue", "b"),
+        "is_image_issue": vector("is_image_issue", "b"),
         "settings": _as_json(detection, "settings"),
         "details": _as_json(detection, "details"),
     }
@@ -46,25 +53,66 @@ def checked_fields(detection: Detection) -> dict[str, Any]:
     return fields
 
 
-def _vector(detection: Detection, name: str, kinds: str) -> np.ndarray:
-    values, expected = np.asarray(getattr(detection, name)), (len(detection.given_labels),)
-    if values.shape != expected or values.dtype.kind not in kinds:
+def check_vector(values: object, name: str, num_rows: int, kinds: str, *, method: str) -> np.ndarray:
+    """Refuse anything but one value of the right kind for each row; of a selection as of a detection.
+
+    Parameters
+    ----------
+    values : object
+    name : str
+        What they are.
+    num_rows : int
+        N.
+    kinds : "b", "iu" or "fiu"
+        Kinds of numpy's data types that will do.
+    method : str
+        Who gave them.
+
+    Returns
+    -------
+    np.ndarray of shape (N,)
+
+    Raises
+    ------
+    InputError
+    """
+    found = np.asarray(values)
+    if found.shape != (num_rows,) or found.dtype.kind not in kinds:
         kind = {"b": "bool", "iu": "int", "fiu": "float"}[kinds]
         raise InputError(
-            f"Expected {name} of shape {expected}, {kind}, but {detection.method!r} gave {values.shape}, "
-            f"{values.dtype}."
+            f"Expected {name} of shape ({num_rows},), {kind}, but {method!r} gave {found.shape}, {found.dtype}."
         )
-    return values
+    return found
 
 
-def _whole(detection: Detection, name: str, lowest: int, num_classes: int) -> np.ndarray:
-    values = _vector(detection, name, "iu").astype(np.int64)
-    if ((values < lowest) | (values >= num_classes)).any():
+def check_classes(values: object, name: str, num_rows: int, classes: range, *, method: str) -> np.ndarray:
+    """Refuse anything but one class index for each row.
+
+    Parameters
+    ----------
+    values : object
+    name : str
+    num_rows : int
+        N.
+    classes : range
+        Indices that there are.
+    method : str
+
+    Returns
+    -------
+    np.ndarray of shape (N,), int64
+
+    Raises
+    ------
+    InputError
+    """
+    found = check_vector(values, name, num_rows, "iu", method=method).astype(np.int64)
+    if ((found < classes.start) | (found >= classes.stop)).any():
         raise InputError(
-            f"Expected {name} in {lowest} … {num_classes - 1}, but {detection.method!r} gave "
-            f"{values.min()} … {values.max()}."
+            f"Expected {name} in {classes.start} … {classes.stop - 1}, but {method!r} gave "
+            f"{found.min()} … {found.max()}."
         )
-    return values
+    return found
 
 
 def _as_json(detection: Detection, name: str) -> dict[str, Any]:
