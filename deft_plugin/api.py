@@ -38,6 +38,7 @@ def find_label_issues(
     batch_size: int = 64,
     seed: int = 0,
     cache_dir: Path | str | None = None,
+    n_folds: int = 10,
     pred_probs: Any = None,
     noise_ratio: float | None = None,
     on_bad_image: OnBadImage = "raise",
@@ -50,7 +51,7 @@ def find_label_issues(
     ----------
     data, labels, method, class_names, id_column, pred_probs, settings, verbose
         As for `detect`.
-    model, tuning, training, device, precision, batch_size, seed, cache_dir, noise_ratio, on_bad_image
+    model, tuning, training, device, precision, batch_size, seed, cache_dir, n_folds, noise_ratio, on_bad_image
         As for `detect`.
     return_indices_ranked_by : str, optional
         Give indices of issues, worst first, instead of a mask: by "label_quality", or one of cleanlab's names,
@@ -101,6 +102,7 @@ def detect(
     batch_size: int = 64,
     seed: int = 0,
     cache_dir: Path | str | None = None,
+    n_folds: int = 10,
     pred_probs: Any = None,
     noise_ratio: float | None = None,
     on_bad_image: OnBadImage = "raise",
@@ -123,7 +125,7 @@ def detect(
     id_column : str, optional
         Column of a Hugging Face data set whose values tell its rows apart: `Detection.clean_mask` then recognises
         rows by it, without their images (decoding none: ``dataset.filter(mask, batched=True)``).
-    model, tuning, training, device, precision, batch_size, seed, cache_dir, noise_ratio, on_bad_image
+    model, tuning, training, device, precision, batch_size, seed, cache_dir, n_folds, noise_ratio, on_bad_image
         See `RunSettings`, which says what each means.
     pred_probs : array of shape (N, K), optional
         Out-of-sample class probabilities, for methods that need them.

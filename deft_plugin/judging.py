@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from deft_plugin.runs.prepare import PreparedRun
     from deft_plugin.runs.run import Run
     from deft_plugin.types import Selection, Selector
+
+_STEERS_NOTHING = ("batch_size", "cache_dir", "noise_ratio_source", "on_bad_image", "training")
+"""Settings of a run that are not recorded; those of the training are, by the method that has used them."""
+
+_OF_IMAGES = ("model", "tuning", "device", "precision")
 
 
 def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
@@ -62,11 +68,10 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
 
 
 def _reported(prepared: PreparedRun) -> dict[str, Any]:
-    """Give the settings that the verdicts depend on, as JSON values."""
-    names = ["seed", "noise_ratio"]
-    if prepared.data is not None:
-        names += ["model", "tuning", "device", "precision"]
-    return {name: getattr(prepared.run.settings, name) for name in names}
+    """Give the settings that the verdicts depend on, as JSON values; a new setting is among them by itself."""
+    passed_over = _STEERS_NOTHING if prepared.data is not None else (*_STEERS_NOTHING, *_OF_IMAGES)
+    settings = prepared.run.settings
+    return {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in passed_over}
 
 
 def _check_selection(selection: Selection, method: str, run: Run) -> None:

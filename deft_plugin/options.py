@@ -36,6 +36,13 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Images that go through the encoder at a time.",
     ),
     "seed": click.option("--seed", default=0, show_default=True, help="Of all that is random."),
+    "n_folds": click.option(
+        "--n-folds",
+        default=10,
+        show_default=True,
+        type=click.IntRange(min=2),
+        help="Folds that examples are dealt into, none judged by what was trained on it.",
+    ),
     "noise_ratio": click.option(
         "--noise-ratio", type=float, help="Expected share of wrong labels, if the method needs it."
     ),

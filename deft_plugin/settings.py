@@ -189,6 +189,9 @@ class RunSettings:
         The same seed, data and machine give the same verdicts.
     cache_dir : path, optional
         Where image features are kept; else $DEFT_CACHE_DIR or the user's cache folder.
+    n_folds : int, at least 2
+        Folds that examples are dealt into, so that none is judged by what was trained on it: for frozen tuning, and
+        for out-of-sample class probabilities. More of them train on more examples each, and take longer.
     noise_ratio : float in [0, 1), optional
         Expected share of wrong labels, for methods that need to be told; else they estimate it.
     noise_ratio_source : "given" or "oracle"
@@ -210,6 +213,7 @@ class RunSettings:
     batch_size: int = 64
     seed: int = 0
     cache_dir: Path | str | None = None
+    n_folds: int = 10
     noise_ratio: float | None = None
     noise_ratio_source: NoiseRatioSource = "given"
     on_bad_image: OnBadImage = "raise"
@@ -220,6 +224,8 @@ class RunSettings:
         check_on_bad_image(self.on_bad_image)
         _check_choice(self, "noise_ratio_source", NoiseRatioSource)
         _check_positive(self, "batch_size")
+        if self.n_folds < 2:
+            raise InputError(f"Expected n_folds of at least 2, to judge one by the others, but got {self.n_folds}.")
         if self.noise_ratio is not None and not 0 <= self.noise_ratio < 1:
             raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.noise_ratio}.")
 

@@ -114,7 +114,7 @@ def test_report_of_what_it_cannot_be_of(deft, saved, colour_folder, tmp_path):
     file.unlink()
     done = deft("report", saved, colour_folder, "--output", tmp_path / "page.html")
     assert done.exit_code == 1
-    assert "there are 119 images instead of 120" in done.err
+    assert "there are 119 rows instead of 120" in done.err
     assert not (tmp_path / "page.html").exists()
     assert deft("report", saved, colour_folder, "--max-images", 0).exit_code == 2
 

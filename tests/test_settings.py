@@ -98,8 +98,19 @@ class TestSettingsOfARun:
             deft_plugin.find_label_issues("photos", settings={"seed": 1})
 
     def test_what_steered_the_verdicts_is_recorded(self, fake_model, colours):
-        found = deft_plugin.detect(colours.images, colours.labels, class_names=colours.names, model="fake")
+        found = deft_plugin.detect(colours.images, colours.labels, class_names=colours.names, model="fake", n_folds=4)
         assert found.settings["frozen"] == dataclasses.asdict(FrozenSettings())
+        assert {"model", "tuning", "device", "precision", "seed", "noise_ratio", "n_folds"} < set(found.settings)
+        assert found.settings["n_folds"] == 4
+
+    def test_the_number_of_folds_matters(self, fake_model, colours):
+        arguments = {"class_names": colours.names, "model": "fake"}
+        four, ten = (deft_plugin.detect(colours.images, colours.labels, n_folds=n, **arguments) for n in (4, 10))
+        assert not np.array_equal(four.label_quality, ten.label_quality)
+
+    def test_one_fold_is_none(self):
+        with pytest.raises(InputError, match="Expected n_folds of at least 2, to judge one by the others, but got 1"):
+            RunSettings(n_folds=1)
 
 
 def test_a_schedule_that_does_not_exist():

@@ -72,8 +72,6 @@ class Run:
         Out-of-sample class probabilities from elsewhere.
     settings : RunSettings
         Those that selectors ask for have a name of their own: `seed`, `device`, `noise_ratio`, `tuning` and so on.
-    n_folds : int
-        For everything that is out of sample.
     epoch_end : callable
         Told of each training epoch of DeFT.
     images : ImageSource of length N, optional
@@ -93,7 +91,6 @@ class Run:
     digests: np.ndarray | None = None
     given_pred_probs: np.ndarray | None = None
     settings: RunSettings = field(default_factory=lambda: RunSettings(device="cpu"))
-    n_folds: int = 10
     epoch_end: Callable[[EpochEnd], None] = _no_listener
     images: ImageSource | None = None
     checkpoint_dir: Path | None = None
@@ -150,6 +147,11 @@ class Run:
     def device(self) -> str:
         """Device that the run computes on, such as "cpu" or "cuda:0"."""
         return pick_device(self.settings.device)
+
+    @property
+    def n_folds(self) -> int:
+        """F, for everything that is out of sample."""
+        return self.settings.n_folds
 
     @property
     def noise_ratio(self) -> float | None:
