@@ -10,6 +10,12 @@ from pathlib import Path
 def write_json(path: str | Path, obj: object) -> None:
     """Write JSON so that a reader finds the old file or the whole new one, never a part; folders are made.
 
+    Parameters
+    ----------
+    path : path
+    obj : object
+        Of JSON values.
+
     Raises
     ------
     TypeError, ValueError
@@ -19,7 +25,13 @@ def write_json(path: str | Path, obj: object) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file so that a reader finds the old one or the whole new one, never a part; folders are made."""
+    """Write a file so that a reader finds the old one or the whole new one, never a part; folders are made.
+
+    Parameters
+    ----------
+    path : path
+    text : str
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

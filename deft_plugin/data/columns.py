@@ -72,6 +72,11 @@ def find_label_column(dataset: Dataset) -> str:
 def read_column(dataset: Dataset, column: str) -> list[Any]:
     """Read a column as it is stored, in the order of the rows, without format, transform or decoding.
 
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+    column : str
+
     Examples
     --------
     >>> import datasets

@@ -172,6 +172,12 @@ def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np
 def label_index(label: Any, class_names: Sequence[str]) -> int:
     """Index of one label, given as class name or as index.
 
+    Parameters
+    ----------
+    label : int or str
+        Index or name of a class.
+    class_names : sequence of str of length K
+
     Examples
     --------
     >>> label_index("dog", ["cat", "dog"]), label_index(1, ["cat", "dog"])

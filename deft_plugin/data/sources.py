@@ -213,7 +213,13 @@ def is_pair(sample: object) -> bool:
 
 
 def describe(images: ImageSource, row: int) -> str:
-    """Name a row for people: "row 7 (photos/cat/1.jpg)", or "row 7"."""
+    """Name a row for people: "row 7 (photos/cat/1.jpg)", or "row 7".
+
+    Parameters
+    ----------
+    images : ImageSource
+    row : int
+    """
     return _name(row, images.path(row))
 
 

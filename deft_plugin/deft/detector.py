@@ -142,6 +142,12 @@ class Detector:
     def known_labels(self, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         """Turn labels (N,) that index `class_names` into those of the detector, by the names of the classes.
 
+        Parameters
+        ----------
+        labels : np.ndarray of shape (N,), int64 in [0, K)
+        class_names : sequence of str of length K
+            What these indices stand for.
+
         Raises
         ------
         InputError
@@ -272,6 +278,12 @@ class Detector:
     @torch.no_grad()
     def judge(self, images: Tensor, labels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Judge image features (B, D), as the backbone gives them, with their labels (B,).
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, D)
+            Image features, as the backbone gives them.
+        labels : np.ndarray of shape (B,), int64 in [0, K)
 
         Returns
         -------

@@ -69,6 +69,12 @@ class SoftPrompts:
         """Text features of all classes, or of `classes` (C,) only, (C, D), L2-normalised, with gradients.
 
         More than one piece is computed again in the backward pass, instead of being kept.
+
+        Parameters
+        ----------
+        polarity : int
+            `POSITIVE` or `NEGATIVE`.
+        classes : Tensor of shape (C,), int64, optional
         """
         pieces = self._pieces if classes is None else self._split(self.tokens.select(classes))
         context = self.context[polarity]

@@ -130,6 +130,13 @@ class DeftStep:
     def judge(self, pixels: Tensor, labels: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Judge a batch by text features (2, K, D) that were computed once for all.
 
+        Parameters
+        ----------
+        pixels : Tensor of shape (B, 3, H, W)
+        labels : Tensor of shape (B,), int64
+        text : Tensor of shape (2, K, D)
+            Positive and negative text features, L2-normalised.
+
         Returns
         -------
         margins : Tensor of shape (B,)

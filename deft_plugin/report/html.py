@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 
 def read_template(package: str, name: str) -> jinja2.Template:
-    """Read a template of a package's folder ``templates``; what is put into it is escaped."""
+    """Read a template of a package's folder ``templates``; what is put into it is escaped.
+
+    Parameters
+    ----------
+    package : str
+    name : str
+        Of the file.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -26,7 +33,14 @@ def read_template(package: str, name: str) -> jinja2.Template:
 
 
 def read_asset(package: str, name: str) -> str:
-    """Read a style or script of a package's folder ``templates``."""
+    """Read a style or script of a package's folder ``templates``.
+
+    Parameters
+    ----------
+    package : str
+    name : str
+        Of the file.
+    """
     return (importlib.resources.files(package) / "templates" / name).read_text(encoding="utf-8")
 
 

@@ -34,7 +34,18 @@ SCRIPTS = ("marks.js", "export.js", "filters.js", "gallery.js", "keys.js", "repo
 def write_page(
     detection: Detection, file: Path, images: ImageSource, *, title: str | None = None, max_images: int = MAX_IMAGES
 ) -> Path:
-    """Write the page; see `deft_plugin.results.detection.Detection.report`."""
+    """Write the page; see `deft_plugin.results.detection.Detection.report`.
+
+    Parameters
+    ----------
+    detection : Detection
+    file : Path
+    images : ImageSource of length N
+        That were judged.
+    title : str, optional
+    max_images : int, at least 1
+        At most so many issues are shown, the worst ones.
+    """
     if max_images < 1:
         raise InputError(f"Expected max_images of at least 1, but got {max_images}.")
     if file.is_dir():
@@ -70,6 +81,12 @@ def render_page(
 
 def images_of(detection: Detection, data: Any) -> ImageSource:
     """Find the images that were judged.
+
+    Parameters
+    ----------
+    detection : Detection
+    data : object, optional
+        As `deft_plugin.detect` takes them; None for those that the detection still holds.
 
     Raises
     ------

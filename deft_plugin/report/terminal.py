@@ -24,7 +24,15 @@ METRICS = (
 
 
 def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) -> None:
-    """Print how many labels look wrong, and the worst of them."""
+    """Print how many labels look wrong, and the worst of them.
+
+    Parameters
+    ----------
+    detection : Detection
+    images : ImageSource of length N
+    limit : int
+        Rows of the table.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -57,6 +65,13 @@ def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) 
 def write_report(detection: Detection, images: ImageSource, folder: Path) -> list[Path]:
     """Write issues.parquet, issues.csv, contact_sheet.png, report.html and the detection itself into a folder.
 
+    Parameters
+    ----------
+    detection : Detection
+    images : ImageSource of length N
+    folder : Path
+        Made if it is not there.
+
     Returns
     -------
     list of Path
@@ -77,7 +92,13 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
 
 
 def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
-    """All rows, the worst label quality first: `Detection.to_frame` with columns ``row`` and ``image`` in front."""
+    """All rows, the worst label quality first: `Detection.to_frame` with columns ``row`` and ``image`` in front.
+
+    Parameters
+    ----------
+    detection : Detection
+    images : ImageSource of length N
+    """
     frame = detection.to_frame()
     frame.insert(0, "row", range(len(frame)))
     frame.insert(1, "image", [images.path(row) for row in range(len(frame))])

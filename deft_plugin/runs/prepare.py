@@ -70,8 +70,21 @@ def prepare_run(
 ) -> PreparedRun:
     """Check the input, encode the images, and set up a run that any number of selectors can share.
 
-    Parameters are those of `detect`, the two progress callbacks, and what the selector says of itself: whether it
-    needs images, and whether it learns from the run (and so needs several classes).
+    Parameters
+    ----------
+    data, labels, class_names, id_column, pred_probs
+        As for `deft_plugin.detect`.
+    settings : RunSettings
+    plugins : Plugins
+        Where the backbone comes from, and who is told of epochs.
+    needs_images : bool
+        Whether the selector does; else `pred_probs` will do.
+    learns : bool
+        Whether the selector learns from the run, and so needs several classes.
+    feature_progress : callable, optional
+        Called with (rows done, N) in the feature pass.
+    epoch_end : callable, optional
+        Called with each `EpochEnd`.
     """
     if not needs_images and pred_probs is not None:
         return _prepare_pred_probs(data, labels, class_names, pred_probs, settings)

@@ -128,6 +128,12 @@ class Run:
 
         For what several selectors build on and the run does not know: another run, such as one made by
         `with_labels`, computes it anew.
+
+        Parameters
+        ----------
+        key : hashable
+            Names what is computed, with all that it depends on beside the run.
+        compute : callable
         """
         if key not in self._computed:
             self._computed[key] = compute()
@@ -273,7 +279,13 @@ class Run:
         return self.training_pred_probs.argmax(1)
 
     def new_probe(self, *, seed: int, num_classes: int | None = None) -> LinearProbe:
-        """Make the linear classifier that all selectors use, untrained; for K classes if not told otherwise."""
+        """Make the linear classifier that all selectors use, untrained; for K classes if not told otherwise.
+
+        Parameters
+        ----------
+        seed : int
+        num_classes : int, optional
+        """
         from deft_plugin.runs.probe import LinearProbe
         from deft_plugin.settings import ProbeSettings
 

@@ -66,7 +66,16 @@ ENCODER_TUNINGS: dict[str, Callable[[Backbone, int], EncoderTuning]] = {
 
 @contextmanager
 def tuned(backbone: Backbone, name: str, seed: int) -> Generator[EncoderTuning]:
-    """Put a tuning into the image encoder, and leave the encoder as it was."""
+    """Put a tuning into the image encoder, and leave the encoder as it was.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    name : str
+        Of `ENCODER_TUNINGS`.
+    seed : int
+        The tuning's parameters start from it.
+    """
     tuning = ENCODER_TUNINGS[name](backbone, seed)
     try:
         yield tuning
@@ -75,7 +84,15 @@ def tuned(backbone: Backbone, name: str, seed: int) -> Generator[EncoderTuning]:
 
 
 def pick_tuning(name: str, backbone: Backbone, device: str) -> str:
-    """Resolve "auto": frozen on a CPU; on a GPU the paper's deep visual prompts, or LoRA where there is no ViT."""
+    """Resolve "auto": frozen on a CPU; on a GPU the paper's deep visual prompts, or LoRA where there is no ViT.
+
+    Parameters
+    ----------
+    name : str
+        One of `deft_plugin.settings.TUNINGS`.
+    backbone : Backbone
+    device : str
+    """
     if name != "auto":
         return name
     if device.startswith("cpu"):
