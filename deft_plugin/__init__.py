@@ -1,58 +1,19 @@
 """Find wrong labels in image data sets with a vision-language model (DeFT, Wei et al., NeurIPS 2024).
 
-Public names are loaded when they are first used, so that ``import deft_plugin`` does not import torch.
+For everybody
+    `detect` and `find_label_issues` judge labels; a `Detection` is what was found, its `CleanMask` filters data sets.
+    `RunSettings`, `FinetuneSettings` and `FrozenSettings` say how; `InputError` says what cannot be used.
+For data that come later
+    `Deft` is the method as an object, a `Detector` what it has trained.
+For plugins
+    `hookimpl` marks a hook. A `Selector` is handed a `Run` and gives a `Selection`; `Backbone` and `NoiseModel` are the
+    other things to register, `EpochEnd` what listeners are told. `read_image_data` reads what users have into an
+    `ImageData`; `load_plugins` finds all that is installed.
+
+Names are loaded when they are first used, so that ``import deft_plugin`` does not import torch; ``__init__.pyi`` says
+where from.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from deft_plugin.hookspecs import hookimpl
-
-if TYPE_CHECKING:
-    from deft_plugin.api import detect, find_label_issues
-    from deft_plugin.deft.detector import Detector
-    from deft_plugin.deft.selector import Deft
-    from deft_plugin.results.clean_mask import CleanMask
-    from deft_plugin.results.detection import Detection
-    from deft_plugin.runs.run import Run
-    from deft_plugin.settings import FinetuneSettings
-    from deft_plugin.types import Selection, Selector
-
-__all__ = [
-    "CleanMask",
-    "Deft",
-    "Detection",
-    "Detector",
-    "FinetuneSettings",
-    "Run",
-    "Selection",
-    "Selector",
-    "detect",
-    "find_label_issues",
-    "hookimpl",
-]
-
-_HOMES = {
-    "CleanMask": "deft_plugin.results.clean_mask",
-    "Detection": "deft_plugin.results.detection",
-    "Deft": "deft_plugin.deft.selector",
-    "Detector": "deft_plugin.deft.detector",
-    "FinetuneSettings": "deft_plugin.settings",
-    "Run": "deft_plugin.runs.run",
-    "Selection": "deft_plugin.types",
-    "Selector": "deft_plugin.types",
-    "detect": "deft_plugin.api",
-    "find_label_issues": "deft_plugin.api",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if home := _HOMES.get(name):
-        return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -109,7 +109,7 @@ def test_public_names_are_what_they_say():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'deft_plugin' has no attribute 'detekt'"):
+    with pytest.raises(AttributeError, match="No deft_plugin attribute detekt"):
         _ = deft_plugin.detekt
     with pytest.raises(ImportError):
         exec("from deft_plugin import detekt")
