@@ -269,6 +269,7 @@ class Detector:
         if self.tuning == FROZEN:
             yield
             return
+        # The tuning starts from its seed and is overwritten at once: what is saved is the trained parameters alone.
         with tuned(backbone, self.tuning, self.seed) as tuning:
             with torch.no_grad():
                 for name, parameter in tuning.parameters().items():
@@ -292,6 +293,7 @@ class Detector:
         is_clean : Tensor of shape (B,), bool
         predicted : Tensor of shape (B,), int64
         """
+        # Centred as the training data were: the mean of the new data would be that of another mixture of classes.
         if self.centre is not None:
             images = images - self.centre.to(images)
         images = F.normalize(images, dim=-1)

@@ -142,6 +142,7 @@ class FrozenTuning:
             np.flatnonzero(self._folds != fold) if settings.is_out_of_sample else np.arange(len(labels))
             for fold in range(self._n_folds)
         ]
+        # Folds train side by side in one tensor, so all take as many rows as the smallest.
         self._train_size = min(len(rows) for rows in self._train_rows)
         self._batch_size = minibatch_size(len(labels))
         shape = (self._n_folds, self._num_classes, features.shape[1])
@@ -163,6 +164,8 @@ class FrozenTuning:
             batches = self._deal_batches(steps)
             for block in np.array_split(np.arange(steps), blocks):
                 losses += self._fit_block([batches[step] for step in block], residual, context)
+            # The paper selects within each batch. Here a label is judged by folds that do not train on it, so the
+            # selection is made for all at the end of an epoch.
             if epoch >= self.settings.warmup_epochs:
                 self._select()
             epoch_end(
@@ -193,6 +196,7 @@ class FrozenTuning:
         text = self._text.requires_grad_()
         losses = torch.stack([self._step(rows, text, residual) for rows in batches])
         assert text.grad is not None
+        # One update of the shared contexts for the mean gradient of all steps and folds of the block.
         self._prompts.backward(text.grad / (len(batches) * self._n_folds))
         context.step()
         self._text = self._prompts.encode()
@@ -260,6 +264,7 @@ class FrozenTuning:
                 images = self._images(rows)
                 logits[rows] = self._positive_logits(images.unsqueeze(0), self._text[POSITIVE], residual)[0]
                 negative[rows] = self._scale * (images * self._text[NEGATIVE][self._labels[rows]]).sum(-1)
+        # A posterior that was learned from noisy labels is flatter than that of the truth.
         logits *= self.settings.sharpening
         # From uniform noise anew at each epoch: an early estimate must not bind a later one.
         self._transition = estimate_transition(

@@ -52,7 +52,7 @@ def dp_loss(logits_of_label: Tensor, logits_of_complement: Tensor, *, floor: flo
         Probabilities below it count as this much, and give no gradient. The authors' code clamps at 1e-5; log
         sigmoid in one step needs no clamp.
     """
-    if floor:
+    if floor:  # as the authors clamp; their gradient vanishes below it, which the faithful protocol keeps
         of_label, of_complement = torch.sigmoid(logits_of_label), torch.sigmoid(-logits_of_complement)
         return -of_label.clamp(min=floor).log() - of_complement.clamp(min=floor).log()
     return -F.logsigmoid(logits_of_label) - F.logsigmoid(-logits_of_complement)

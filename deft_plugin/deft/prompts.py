@@ -62,6 +62,7 @@ class SoftPrompts:
         self._pieces = self._split(self.tokens)
         generator = torch.Generator().manual_seed(seed)
         shape = (POLARITIES, n_ctx, backbone.context_dim)
+        # N(0, 0.02²) in CLIP. A tower whose token embeddings have another scale wants contexts of that scale.
         start = torch.randn(shape, generator=generator) * backbone.context_std
         self.context = start.to(device).requires_grad_()
 
@@ -95,6 +96,7 @@ class SoftPrompts:
         for context, of_context in zip(self.context, gradient, strict=True):
             start = 0
             for tokens in self._pieces:
+                # The pass of `encode` kept no graph: it is made again here, one piece in memory at a time.
                 features = self._encode(tokens, context)
                 features.backward(of_context[start : start + tokens.num_classes], inputs=[self.context])
                 start += tokens.num_classes

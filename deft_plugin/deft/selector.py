@@ -102,6 +102,7 @@ class Deft:
 
     def _train_frozen(self, run: Run, backbone: Backbone) -> tuple[Selection, Detector]:
         scores = self.learn_prompts(run)
+        # What was estimated to go wrong in each class: the first thing to look at when a class loses many labels.
         off_diagonal = 1 - scores.transition.diagonal().cpu().numpy()
         details = {
             "tuning": FROZEN,
@@ -138,6 +139,7 @@ class Deft:
                 f"Expected a CLIP for protocol='faithful', but {backbone.name!r} has centred features, on which the "
                 "paper's negative prompts cannot reject. Use an open_clip model, or protocol='default'."
             )
+        # Taken out again to the last bit afterwards: other selectors of this run share the backbone.
         with tuned(backbone, name, run.seed) as tuning:
             finetuning = Finetuning(
                 run,
@@ -165,6 +167,7 @@ class Deft:
                 encoder={key: value.detach().clone() for key, value in tuning.parameters().items()},
                 centre=centre,
                 transition=finetuning.step.transition,
+                # The paper judges by the logits as they are; sharpening is of frozen tuning alone.
                 sharpening=1.0,
                 cone_sine=settings.cone_sine,
                 is_real_noise=settings.is_real_noise,
@@ -199,6 +202,7 @@ def _checkpoint_file(run: Run, backbone: Backbone, tuning: str, settings: Finetu
     """Where a run's checkpoint is: the same run, started again, finds it."""
     if run.checkpoint_dir is None or run.images is None:
         return None
+    # Whatever changes a single number of the run is in the key: to resume another run would be a silent wrong result.
     key = {
         "images": run.images.fingerprint(),
         "labels": hashlib.sha256(run.labels.astype(np.int64).tobytes()).hexdigest(),

@@ -111,7 +111,9 @@ class DeftStep:
         positive = self._scale * images @ self._prompts.features(POSITIVE).T  # (B, K)
         fixed = positive.detach()
         predicted = fixed.argmax(-1)
+        # The authors compute all K negative prompts. Real noise needs them: it asks for the highest p_clean.
         asked = None if self._is_real_noise else torch.cat([labels, complement, predicted]).unique()
+        # Detached as in the authors' code: the negative branch does not train the encoder.
         negative = self._negative_logits(images.detach(), asked)  # (B, K)
         margins, is_clean = self._judge(fixed, negative, labels)
         selected = torch.ones_like(is_clean) if is_warmup else is_clean

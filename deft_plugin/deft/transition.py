@@ -50,6 +50,7 @@ def estimate_transition(
     """
     num_classes = positive_logits.shape[-1]
     off_diagonal = 1 - torch.eye(num_classes, device=positive_logits.device)
+    # The classifier stands for the prior of the truth; it must not have seen the labels that it explains here.
     posterior = positive_logits.softmax(dim=-1)  # (N, K)
     for _ in range(steps):
         truth = posterior * transition.T[labels]
@@ -57,6 +58,7 @@ def estimate_transition(
         counts = truth.new_zeros(num_classes, num_classes).index_add_(0, labels, truth).T  # (true, given)
         wrong = counts * off_diagonal
         total, moved = counts.sum(1, keepdim=True), wrong.sum(1, keepdim=True)
+        # Shrink the ratio of a small class towards that of all, and where its labels go towards uniform.
         ratio = ((moved + smoothing * wrong.sum() / len(labels)) / (total + smoothing)).clamp(max=1)  # rounding
         where = (wrong + smoothing * off_diagonal) / (moved + smoothing * (num_classes - 1))
         transition = ratio * where + torch.diag(1 - ratio.squeeze(1))

@@ -67,6 +67,7 @@ def background_logits(positive_logits: Tensor, transition: Tensor, labels: Tenso
     -------
     Tensor of shape (...)
     """
+    # A pair of classes that never went wrong would be impossible for ever: a floor instead of log 0.
     log_t = transition.clamp(min=1e-12).log()
     weights = log_t.T[labels]  # (..., K): log T_jy over j
     own = weights.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
@@ -101,7 +102,7 @@ def margins(
     Tensor of shape (..., B)
     """
     own = positive_logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    if transition is None:
+    if transition is None:  # the paper: CLIP's cone makes the negative prompt a threshold by itself
         return own - negative
     return own - background_logits(positive_logits, transition, labels) - cone_sine * negative
 

@@ -212,6 +212,7 @@ class Run:
     @cached_property
     def first_twins(self) -> np.ndarray:
         """The first row with the same image and the same label: (N,), int64."""
+        # One number for each pair of image and label.
         keys = self.image_groups * self.num_classes + self.labels
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         return first[inverse.reshape(-1)]
@@ -238,6 +239,7 @@ class Run:
     def folds(self) -> np.ndarray:
         """Which fold judges an example: (N,), int64 in [0, n_folds); identical images share one."""
         groups = self.image_groups
+        # Identical images share a fold, so a single image would leave all folds but one without a row to judge.
         if groups.max() == 0:
             raise InputError(
                 f"Expected two different images or more, to judge one by others, but all {len(groups)} are the same."
@@ -251,6 +253,7 @@ class Run:
             return self.given_pred_probs
         features = self.image_features
         pred_probs = np.empty((len(self.labels), self.num_classes))
+        # The folds of DeFT: a comparison must not turn on who was dealt which examples.
         for fold in range(self.n_folds):
             held_out = self.folds == fold
             probe = self.new_probe(seed=self.seed + fold)

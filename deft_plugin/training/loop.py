@@ -124,6 +124,7 @@ class TrainingLoop:
         # float16 has too few small numbers for gradients; the other formats leave the scaler idle.
         self._scaler = torch.amp.GradScaler(torch.device(device).type, enabled=compute_dtype(device) == torch.float16)
         self._epoch, self._step = 1, 0  # what comes next
+        # Rates follow from the epoch alone, so a checkpoint need not keep where a schedule stands.
         remember_rates(trainee.optimizers)
 
     def run(self, epoch_end: Callable[[EpochEnd], None]) -> None:
@@ -144,6 +145,7 @@ class TrainingLoop:
         factor = learning_rate_factor(self._settings.schedule, epoch, self._settings.epochs)
         scale_rates(trainee.optimizers, factor)
         trainee.begin_epoch(epoch)
+        # Not at the end of the epoch: the last epoch's is read when the loop is done.
         if self._step == 0:
             _clear(trainee.seen)
         for batch in self._batches(epoch, self._step):
@@ -176,6 +178,7 @@ class TrainingLoop:
     def _fit(self, batch: Batch) -> None:
         if (loss := self._trainee.loss(batch)) is not None:
             self._scaler.scale(loss).backward()
+        # Losses add up to that of the batch, and so do gradients: a sum, not a mean over processes.
         self._workers.sum_gradients(self._trainee.trained.values())
         if self._settings.max_grad_norm is not None:
             for optimizer in self._trainee.optimizers:
