@@ -7,8 +7,8 @@ For data that come later
     `Deft` is the method as an object, a `Detector` what it has trained.
 For plugins
     `hookimpl` marks a hook. A `Selector` is handed a `Run` and gives a `Selection`; `Backbone` and `NoiseModel` are the
-    other things to register, `EpochEnd` what listeners are told. `read_image_data` reads what users have into an
-    `ImageData`; `load_plugins` finds all that is installed.
+    other things to register, `SelectorTraits` and `NoiseTraits` what is said of them, `EpochEnd` what listeners are
+    told. `read_image_data` reads what users have into an `ImageData`; `load_plugins` finds all that is installed.
 
 Names are loaded when they are first used, so that ``import deft_plugin`` does not import torch; ``__init__.pyi`` says
 where from.

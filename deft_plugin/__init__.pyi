@@ -9,7 +9,7 @@ from .results.clean_mask import CleanMask
 from .results.detection import Detection
 from .runs.run import Run
 from .settings import FinetuneSettings, FrozenSettings, RunSettings
-from .types import Backbone, EpochEnd, NoiseModel, Selection, Selector
+from .types import Backbone, EpochEnd, NoiseModel, NoiseTraits, Selection, Selector, SelectorTraits
 
 __all__ = [
     "Backbone",
@@ -23,10 +23,12 @@ __all__ = [
     "ImageData",
     "InputError",
     "NoiseModel",
+    "NoiseTraits",
     "Run",
     "RunSettings",
     "Selection",
     "Selector",
+    "SelectorTraits",
     "detect",
     "find_label_issues",
     "hookimpl",

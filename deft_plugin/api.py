@@ -176,23 +176,22 @@ def _run(
     from deft_plugin.progress import ConsoleProgress
 
     plugins = plugins or load_plugins()
-    selector = method if not isinstance(method, str) else plugins.selectors.load(method)
-    name = method if isinstance(method, str) else type(method).__name__
+    name, selector, traits = plugins.find_selector(method)
     with ConsoleProgress(enabled=verbose) as progress:
         prepared = prepare_run(
             data,
             labels,
             settings=settings,
             plugins=plugins,
-            needs_images=selector.needs_images,
-            learns=getattr(selector, "learns", True),
+            needs_images=traits.needs_images,
+            learns=traits.learns,
             class_names=class_names,
             id_column=id_column,
             pred_probs=pred_probs,
             feature_progress=progress.features,
             epoch_end=progress.epoch_end,
         )
-        return judge(prepared, name, selector), prepared, selector.needs_images
+        return judge(prepared, name, selector), prepared, traits.needs_images
 
 
 def _run_settings(arguments: Mapping[str, Any]) -> RunSettings:

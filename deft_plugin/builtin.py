@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from deft_plugin.backbones.open_clip_sources import is_open_clip_name
 from deft_plugin.hookspecs import hookimpl
+from deft_plugin.types import SelectorTraits
 
 if TYPE_CHECKING:
-    from deft_plugin.plugins import Register
+    from deft_plugin.registry import Register
     from deft_plugin.types import Backbone, BackboneLoader, Selector, SelectorLoader
 
 
@@ -31,13 +32,18 @@ def _load_open_clip(name: str) -> Backbone:
 
 
 @hookimpl
-def register_selectors(register: Register[SelectorLoader]) -> None:
+def register_selectors(register: Register[SelectorLoader, SelectorTraits]) -> None:
     """Register DeFT."""
-    register("deft", _load_deft, summary="positive and negative text prompts (Wei et al., NeurIPS 2024)")
+    register(
+        "deft",
+        _load_deft,
+        summary="positive and negative text prompts (Wei et al., NeurIPS 2024)",
+        traits=SelectorTraits(consumes=("images", "features", "texts")),
+    )
 
 
 @hookimpl
-def register_backbones(register: Register[BackboneLoader]) -> None:
+def register_backbones(register: Register[BackboneLoader, None]) -> None:
     """Register the embedded model and open_clip's models."""
     register(
         "bridge-lite0",

@@ -30,7 +30,7 @@ def plugins(plugins: Plugins) -> None:
     for name, plugin in sorted(plugins.manager.list_name_plugin()):
         module = getattr(plugin, "__name__", type(plugin).__module__)
         click.echo(f"plugin {name}  ({module})")
-    registries: list[Registry[Any]] = [
+    registries: list[Registry[..., Any, Any]] = [
         plugins.selectors,
         plugins.backbones,
         plugins.datasets,
@@ -39,7 +39,9 @@ def plugins(plugins: Plugins) -> None:
     for registry in registries:
         click.echo(f"\n{registry.kind}s")
         for entry in registry:
-            click.echo(f"  {entry.name:<20} {entry.summary}  [{entry.plugin}]")
+            words = entry.traits.in_words() if entry.traits else ""
+            summary = f"{entry.summary} ({words})" if words else entry.summary
+            click.echo(f"  {entry.name:<20} {summary}  [{entry.plugin}]")
 
 
 @app.command()

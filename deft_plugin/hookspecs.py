@@ -14,20 +14,32 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from deft_plugin.plugins import Register
-    from deft_plugin.types import BackboneLoader, DatasetLoader, EpochEnd, NoiseModelLoader, SelectorLoader
+    from deft_plugin.registry import Register
+    from deft_plugin.types import (
+        BackboneLoader,
+        DatasetLoader,
+        EpochEnd,
+        NoiseModelLoader,
+        NoiseTraits,
+        SelectorLoader,
+        SelectorTraits,
+    )
 
 hookspec = pluggy.HookspecMarker("deft_plugin")
 hookimpl = pluggy.HookimplMarker("deft_plugin")
 
 
 @hookspec
-def register_selectors(register: Register[SelectorLoader]) -> None:
-    """Register selectors: ``register("small_loss", load, summary="...")``, where ``load()`` gives a Selector."""
+def register_selectors(register: Register[SelectorLoader, SelectorTraits]) -> None:
+    """Register selectors: ``register("small_loss", load, summary="...")``, where ``load()`` gives a Selector.
+
+    What it needs and goes by is said here, so that it need not be loaded to know it:
+    ``traits=SelectorTraits(needs_images=False, consumes=("pred_probs",))``.
+    """
 
 
 @hookspec
-def register_backbones(register: Register[BackboneLoader]) -> None:
+def register_backbones(register: Register[BackboneLoader, None]) -> None:
     """Register vision-language models: ``register(name, load, summary="...")``, where ``load(name)`` gives one.
 
     With ``accepts`` an entry stands for a family of names: ``load`` gets the name that the user typed.
@@ -35,13 +47,16 @@ def register_backbones(register: Register[BackboneLoader]) -> None:
 
 
 @hookspec
-def register_datasets(register: Register[DatasetLoader]) -> None:
+def register_datasets(register: Register[DatasetLoader, None]) -> None:
     """Register data sets for comparisons: ``load()`` gives anything that ``deft_plugin.detect`` takes."""
 
 
 @hookspec
-def register_noise_models(register: Register[NoiseModelLoader]) -> None:
-    """Register generators of label noise by name; ``load()`` gives a NoiseModel."""
+def register_noise_models(register: Register[NoiseModelLoader, NoiseTraits]) -> None:
+    """Register generators of label noise: ``register(name, load, summary="...")``, where ``load()`` gives a NoiseModel.
+
+    One that reads the images says so here: ``traits=NoiseTraits(needs_pixels=True)``.
+    """
 
 
 @hookspec

@@ -5,124 +5,36 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import pluggy
 
 from deft_plugin import hookspecs
-from deft_plugin.errors import DeftError, DuplicateNameError, UnknownNameError, did_you_mean
+from deft_plugin.errors import DuplicateNameError, InputError, did_you_mean
+from deft_plugin.registry import Entry, Register, Registry, refuse_former_attributes
+from deft_plugin.types import Consumed, HasTraits, Need, NoiseTraits, Selector, SelectorTraits
 
 if TYPE_CHECKING:
-    from deft_plugin.types import BackboneLoader, DatasetLoader, NoiseModelLoader, SelectorLoader
+    from deft_plugin.types import Backbone, NoiseModel
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Entry",
+    "PluginFailure",
+    "Plugins",
+    "Register",
+    "Registry",
+    "build_plugin_manager",
+    "check_selector_traits",
+    "load_plugins",
+    "traits_of",
+]
 
 ENTRY_POINT_GROUP = "deft_plugin"
 
-LoaderT = TypeVar("LoaderT")
-LoaderT_contra = TypeVar("LoaderT_contra", contravariant=True)
-
-
-class Register(Protocol[LoaderT_contra]):
-    """What a ``register_<plural>`` hook is handed."""
-
-    def __call__(
-        self,
-        name: str,
-        loader: LoaderT_contra,
-        *,
-        summary: str = "",
-        accepts: Callable[[str], bool] | None = None,
-    ) -> None:
-        """Register a name; see `Registry.add`."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry(Generic[LoaderT]):
-    """One registered name.
-
-    Attributes
-    ----------
-    name : str
-    loader : callable
-        Imports and builds the thing; called on use.
-    plugin : str
-        Name of the plugin it comes from.
-    summary : str
-        One line for ``deft plugins``.
-    accepts : callable, optional
-        Tells whether this entry also answers to another name (a family of names). Must be cheap.
-    """
-
-    name: str
-    loader: LoaderT
-    plugin: str
-    summary: str
-    accepts: Callable[[str], bool] | None
-
-
-class Registry(Generic[LoaderT]):
-    """Names of one kind ("selector", "backbone"), each with its loader and the plugin it comes from."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._entries: dict[str, Entry[LoaderT]] = {}
-
-    def __iter__(self) -> Iterator[Entry[LoaderT]]:
-        return iter(self._entries.values())
-
-    def add(
-        self,
-        plugin: str,
-        name: str,
-        loader: LoaderT,
-        *,
-        summary: str = "",
-        accepts: Callable[[str], bool] | None = None,
-    ) -> None:
-        """Add a name; a name that is already taken is an error that names both plugins."""
-        if taken := self._entries.get(name):
-            raise DuplicateNameError(
-                f"Expected each {self.kind} name once, but {name!r} is registered by plugin {taken.plugin!r} and "
-                f"by plugin {plugin!r}. Rename it in one of them, or uninstall one."
-            )
-        self._entries[name] = Entry(name=name, loader=loader, plugin=plugin, summary=summary, accepts=accepts)
-
-    def get(self, name: str) -> Entry[LoaderT]:
-        """Find the entry that answers to `name`.
-
-        Raises
-        ------
-        UnknownNameError
-            With the closest match and all known names.
-        """
-        if name in self._entries:
-            return self._entries[name]
-        for entry in self:
-            if entry.accepts and entry.accepts(name):
-                return entry
-        raise UnknownNameError(f"Unknown {self.kind} {name!r}. {did_you_mean(name, self._entries)}")
-
-    def load(self, name: str, *arguments: object) -> Any:
-        """Call the loader of the entry that answers to `name`.
-
-        Raises
-        ------
-        UnknownNameError
-        DeftError
-            If the loader raises; names the plugin. Errors of this package pass as they are.
-        """
-        entry = self.get(name)
-        loader: Any = entry.loader
-        try:
-            return loader(*arguments)
-        except DeftError:
-            raise
-        except Exception as error:
-            raise DeftError(
-                f"Could not load {self.kind} {name!r} of plugin {entry.plugin!r}: {type(error).__name__}: {error}"
-            ) from error
+RegistryT = TypeVar("RegistryT", bound=Registry[..., Any, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,24 +63,44 @@ class Plugins:
         self.failures = failures
 
     @functools.cached_property
-    def selectors(self) -> Registry[SelectorLoader]:
+    def selectors(self) -> Registry[[], Selector, SelectorTraits]:
         """Selectors by name."""
-        return self._collect("selector", "register_selectors")
+        registry: Registry[[], Selector, SelectorTraits] = Registry(
+            "selector", SelectorTraits(), check_traits=check_selector_traits
+        )
+        return self._fill(registry, "register_selectors")
 
     @functools.cached_property
-    def backbones(self) -> Registry[BackboneLoader]:
-        """Vision-language models by name."""
-        return self._collect("backbone", "register_backbones")
+    def backbones(self) -> Registry[[str], Backbone, None]:
+        """Vision-language models by name; loaders are called with the name that was asked for."""
+        registry: Registry[[str], Backbone, None] = Registry("backbone", None)
+        return self._fill(registry, "register_backbones")
 
     @functools.cached_property
-    def datasets(self) -> Registry[DatasetLoader]:
-        """Data sets for comparisons by name."""
-        return self._collect("data set", "register_datasets")
+    def datasets(self) -> Registry[[], Any, None]:
+        """Data sets for comparisons by name: whatever ``deft_plugin.detect`` takes."""
+        registry: Registry[[], Any, None] = Registry("data set", None)
+        return self._fill(registry, "register_datasets")
 
     @functools.cached_property
-    def noise_models(self) -> Registry[NoiseModelLoader]:
+    def noise_models(self) -> Registry[[], NoiseModel, NoiseTraits]:
         """Generators of label noise by name."""
-        return self._collect("noise model", "register_noise_models")
+        registry: Registry[[], NoiseModel, NoiseTraits] = Registry("noise model", NoiseTraits())
+        return self._fill(registry, "register_noise_models")
+
+    def find_selector(self, method: str | Selector) -> tuple[str, Selector, SelectorTraits]:
+        """Give the name, the object and the traits of a selector, by its registered name or as it is handed over.
+
+        Raises
+        ------
+        UnknownNameError
+            If nobody registered the name.
+        InputError
+            See `traits_of`.
+        """
+        if isinstance(method, str):
+            return method, self.selectors.load(method), self.selectors.get(method).traits
+        return type(method).__name__, method, traits_of(method)
 
     def call_each(self, hook: str, **arguments: Callable[[str], object]) -> None:
         """Call `hook` of each plugin by itself, so that one that raises does not stop the others.
@@ -188,8 +120,7 @@ class Plugins:
             except Exception as error:
                 self.report(PluginFailure(plugin=name, error=error))
 
-    def _collect(self, kind: str, hook: str) -> Registry[Any]:
-        registry: Registry[Any] = Registry(kind)
+    def _fill(self, registry: RegistryT, hook: str) -> RegistryT:
         self.call_each(hook, register=lambda plugin: functools.partial(registry.add, plugin))
         return registry
 
@@ -197,6 +128,61 @@ class Plugins:
         """Keep a failure and warn of it."""
         self.failures.append(failure)
         warnings.warn(str(failure), RuntimeWarning, stacklevel=2)
+
+
+def check_selector_traits(traits: SelectorTraits, whose: str) -> None:
+    """Refuse what selectors cannot consume or need.
+
+    Parameters
+    ----------
+    traits : SelectorTraits
+    whose : str
+        What the selector is called in the error.
+
+    Raises
+    ------
+    InputError
+        With the closest word that is known.
+    """
+    for field, words, known in (
+        ("consumes", traits.consumes, get_args(Consumed)),
+        ("needs", traits.needs, get_args(Need)),
+    ):
+        if isinstance(words, str):  # ("features") is no tuple, and its letters would be taken for words
+            raise InputError(
+                f"Expected {field} of {whose} to be a tuple of words, but got {words!r}: write ({words!r},)."
+            )
+        for word in words:
+            if word not in known:
+                raise InputError(f"Unknown word {word!r} in {field} of {whose}. {did_you_mean(str(word), known)}")
+
+
+def traits_of(selector: object) -> SelectorTraits:
+    """Give the traits of a selector that is handed over without being registered: its own, else the defaults.
+
+    Raises
+    ------
+    InputError
+        If it is no selector, its attribute ``traits`` is something else, or it has the attribute ``needs_images``,
+        which said so before there were traits.
+    """
+    kind = type(selector).__name__
+    if not isinstance(selector, Selector):
+        raise InputError(
+            f"Expected method to be the name of a selector, or an object with select(run), but got {kind} {selector!r}."
+        )
+    whose = f"selector {kind!r}"
+    if not isinstance(selector, HasTraits):
+        refuse_former_attributes(selector, whose, "`traits = SelectorTraits({0}=...)` in its class")
+        return SelectorTraits()
+    traits: Any = selector.traits
+    if not isinstance(traits, SelectorTraits):
+        raise InputError(
+            f"Expected the attribute `traits` of {whose} to be a SelectorTraits, but it is {traits!r}. "
+            "Write `traits = SelectorTraits(...)`, or give the attribute another name."
+        )
+    check_selector_traits(traits, whose)
+    return traits
 
 
 def build_plugin_manager() -> pluggy.PluginManager:

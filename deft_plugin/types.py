@@ -1,10 +1,10 @@
-"""What plugins implement and what they are handed: selectors, backbones, noise models, progress events."""
+"""What plugins implement, say of it and are handed: selectors, backbones, noise models, traits, progress events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,33 +40,87 @@ class Selection:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class Selector(Protocol):
-    """Splits a noisy data set into clean and wrong labels, from what the run computes for all selectors.
+Consumed: TypeAlias = Literal[
+    "images",
+    "features",
+    "texts",
+    "zero_shot_logits",
+    "neighbours",
+    "training_losses",
+    "training_pred_probs",
+    "pred_probs",
+]
+"""What a run computes for selectors. "texts" are prompts of the class names, "pred_probs" are out of sample."""
+
+Need: TypeAlias = Literal["cone", "frozen"]
+"""What a selector may fail without: a backbone whose features lie in a cone (CLIP), or ``tuning="frozen"``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectorTraits:
+    """What a selector says of itself, given when it is registered, so that nothing is loaded to know it.
 
     Attributes
     ----------
     needs_images : bool
-        False if ``run.labels`` and ``run.pred_probs`` are all it reads.
+        False if ``run.labels`` and ``run.pred_probs`` are all it reads: it then judges without images, too.
+    learns : bool
+        False if it does not learn from the run that it judges: it is then handed runs of a single class, too.
+    consumes : tuple of str
+        What it reads of a run besides the labels. Comparisons show it; empty means unknown.
+    needs : tuple of str
+        What it fails without. Comparisons leave it out where that is not there.
+    is_told_noise_ratio : bool
+        True if its verdicts depend on ``run.noise_ratio``, where a run has one.
+    variant_of : str, optional
+        The selector that it changes in one respect: it is compared with that one, not ranked.
 
-    Notes
-    -----
-    A selector with an attribute ``learns = False`` is handed runs of a single class, too.
-
-    More attributes are optional, and say for comparisons what a selector goes by; if one of the first two is
-    missing, that is unknown:
-
-    - ``consumes: tuple[str, ...]``, what it reads of a run besides the labels, out of "images", "features", "texts"
-      (prompts of the class names), "zero_shot_logits", "neighbours", "training_losses", "training_pred_probs",
-      "pred_probs" (out of sample);
-    - ``is_told_noise_ratio: bool``, True if its verdicts depend on ``run.noise_ratio``, where a run has one;
-    - ``needs: tuple[str, ...]``, what it fails without: "cone", a backbone that has one, and "frozen", that tuning;
-    - ``variant_of: str``, the selector that it changes in one respect: it is compared with that one, not ranked.
+    Examples
+    --------
+    >>> SelectorTraits(consumes=("images", "texts"), needs=("cone",), variant_of="deft").in_words()
+    'variant of deft, needs a backbone with a cone'
     """
 
-    needs_images: bool
+    needs_images: bool = True
+    learns: bool = True
+    consumes: tuple[Consumed, ...] = ()
+    needs: tuple[Need, ...] = ()
+    is_told_noise_ratio: bool = False
+    variant_of: str | None = None
+
+    def in_words(self) -> str:
+        """Say what is worth knowing before one picks it; empty if there is nothing."""
+        words: list[str] = []
+        if self.variant_of is not None:
+            words.append(f"variant of {self.variant_of}")
+        if self.is_told_noise_ratio:
+            words.append("told the noise ratio")
+        if not self.needs_images:
+            words.append("needs no images")
+        phrases: dict[Need, str] = {"cone": "needs a backbone with a cone", "frozen": "needs frozen tuning"}
+        return ", ".join([*words, *(phrases[need] for need in self.needs)])
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """Splits a noisy data set into clean and wrong labels, from what the run computes for all selectors.
+
+    What it needs and goes by is said by `SelectorTraits` when it is registered. One that is handed over itself,
+    ``detect(data, method=MySelector())``, has the default traits, or those of its attribute ``traits``.
+    """
 
     def select(self, run: Run) -> Selection:
         """Judge every example of the run."""
+        ...
+
+
+@runtime_checkable
+class HasTraits(Protocol):
+    """A selector that can be handed over without being registered, and says itself what it needs."""
+
+    @property
+    def traits(self) -> SelectorTraits:
+        """What would be given when it is registered."""
         ...
 
 
@@ -165,17 +219,41 @@ class Backbone(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseTraits:
+    """What a noise model says of itself, given when it is registered.
+
+    Attributes
+    ----------
+    needs_pixels : bool
+        True if it is also to be called with ``pixels``, all images at 32 x 32 as uint8 (N, 32, 32, 3).
+    """
+
+    needs_pixels: bool = False
+
+    def in_words(self) -> str:
+        """Say what is worth knowing before one picks it; empty if there is nothing."""
+        return "needs pixels" if self.needs_pixels else ""
+
+
 class NoiseModel(Protocol):
     """Puts wrong labels into a data set, so that the truth is known.
 
-    Notes
-    -----
-    A model with an attribute ``needs_pixels = True`` is also handed ``pixels``, all images at 32 x 32 as uint8
-    (N, 32, 32, 3). One with a method ``describe(num_classes)`` says in JSON values what it depends on.
+    What else it must be handed is said by `NoiseTraits` when it is registered. One that depends on more than the
+    labels, the ratio and the seed can say on what: `DescribedNoise`.
     """
 
     def __call__(self, labels: np.ndarray, *, num_classes: int, noise_ratio: float, seed: int) -> np.ndarray:
         """Give the noisy labels (N,) of the true `labels` (N,)."""
+        ...
+
+
+@runtime_checkable
+class DescribedNoise(Protocol):
+    """A noise model that says what it depends on, beside the labels, the ratio and the seed."""
+
+    def describe(self, num_classes: int) -> dict[str, Any]:
+        """Give it as JSON values, which are kept with the results."""
         ...
 
 

@@ -27,8 +27,6 @@ find_label_issues = functools.partial(deft_plugin.find_label_issues, model="fake
 class Fixed:
     """A selector that gives what it was made with."""
 
-    needs_images = True
-
     def __init__(self, **selection):
         self.selection = selection
 

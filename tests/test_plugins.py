@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from deft_plugin.errors import DeftError, DuplicateNameError, UnknownNameError
-from deft_plugin.plugins import Plugins, Registry, build_plugin_manager, load_plugins
+from deft_plugin.errors import DeftError, DuplicateNameError, InputError, UnknownNameError
+from deft_plugin.plugins import (
+    Plugins,
+    Registry,
+    build_plugin_manager,
+    check_selector_traits,
+    load_plugins,
+    traits_of,
+)
+from deft_plugin.types import SelectorTraits
 
 BUILT_IN_SELECTORS = {
     "deft": "core",
@@ -59,8 +67,9 @@ def test_every_built_in_name_has_a_summary():
 
 @pytest.mark.parametrize("name", BUILT_IN_SELECTORS)
 def test_loaders_make_selectors(name):
-    selector = load_plugins().selectors.get(name).loader()
-    assert selector.needs_images is (name != "confident_learning")
+    entry = load_plugins().selectors.get(name)
+    selector = entry.loader()
+    assert entry.traits.needs_images is (name != "confident_learning")
     assert callable(selector.select)
     assert type(selector).__name__.lower() == name.replace("_", "")
 
@@ -208,12 +217,12 @@ class TestNames:
 
     def test_an_empty_registry(self):
         with pytest.raises(UnknownNameError, match=r"Unknown thing 'x'\. Known: none\."):
-            Registry("thing").get("x")
+            Registry("thing", None).get("x")
 
 
 class TestFamilies:
     def test_a_family_answers_to_its_names_and_gets_what_was_typed(self):
-        registry = Registry("backbone")
+        registry = Registry("backbone", None)
         registry.add("one", "exact/name", lambda name: ("exact", name))
         registry.add("two", "family", lambda name: ("family", name), accepts=lambda name: "/" in name)
         assert registry.get("other/name").loader("other/name") == ("family", "other/name")
@@ -271,7 +280,63 @@ def test_a_loader_that_raises_is_named_with_its_plugin(install, make_plugin):
     def load():
         raise ImportError("no module named cupy")
 
-    registry = Registry("selector")
+    registry = Registry("selector", None)
     registry.add("their-plugin", "theirs", load)
     with pytest.raises(DeftError, match=r"'theirs' of plugin 'their-plugin': ImportError: no module named cupy"):
         registry.load("theirs")
+
+
+class TestTraits:
+    def test_of_every_selector_without_loading_one(self, monkeypatch):
+        monkeypatch.setattr(Registry, "load", lambda *_: pytest.fail("loaded"))
+        traits = {entry.name: entry.traits for entry in load_plugins().selectors}
+        assert traits["deft_faithful"].needs == ("cone",)
+        assert traits["deft_mixture"].variant_of == "deft"
+        assert [name for name, one in traits.items() if one.is_told_noise_ratio] == ["small_loss", "small_loss_batch"]
+
+    def test_a_selector_that_is_handed_over(self):
+        class Quiet:
+            def select(self, run):
+                return None
+
+        class Says(Quiet):
+            traits = SelectorTraits(needs_images=False)
+
+        assert traits_of(Quiet()) == SelectorTraits()
+        assert traits_of(Says()).needs_images is False
+
+    def test_the_former_attribute_is_refused(self):
+        class Old:
+            needs_images = False
+
+            def select(self, run):
+                return None
+
+        with pytest.raises(InputError, match=r"has an attribute 'needs_images', which is no longer read\."):
+            traits_of(Old())
+
+    def test_traits_of_another_kind(self):
+        class Odd:
+            traits = {"needs_images": False}  # noqa: RUF012
+
+            def select(self, run):
+                return None
+
+        with pytest.raises(InputError, match="Expected the attribute `traits` of selector 'Odd' to be a Sel"):
+            traits_of(Odd())
+
+    @pytest.mark.parametrize(
+        ("traits", "words"),
+        [
+            ({"consumes": ("feature",)}, "Unknown word 'feature' in consumes of .*Did you mean 'features'"),
+            ({"needs": ("cones",)}, "Unknown word 'cones' in needs of .*Did you mean 'cone'"),
+            ({"consumes": "features"}, r"Expected consumes of .* to be a tuple of words.*write \('features',\)"),
+        ],
+    )
+    def test_words_that_nobody_knows(self, traits, words):
+        with pytest.raises(InputError, match=words):
+            check_selector_traits(SelectorTraits(**traits), "selector 'x' of plugin 'y'")
+
+    def test_no_selector_at_all(self):
+        with pytest.raises(InputError, match="Expected method to be the name of a selector, or an object with select"):
+            traits_of(7)

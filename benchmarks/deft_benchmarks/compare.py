@@ -82,7 +82,9 @@ def compare(
     chosen = [(name, plugins.selectors.load(name)) for name in selectors]
     truth = read_image_data(data)
     noise = plugins.noise_models.load(noise_mode)
-    given = put_noise_in(noise, truth, noise_ratio=noise_ratio, seed=seed)
+    given = put_noise_in(
+        noise, truth, traits=plugins.noise_models.get(noise_mode).traits, noise_ratio=noise_ratio, seed=seed
+    )
     is_right = given == truth.labels
     actual = float(1 - is_right.mean())
     settings = RunSettings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deft_plugin import hookimpl
+from deft_plugin.types import NoiseTraits
 
 if TYPE_CHECKING:
     import click
@@ -50,17 +51,27 @@ def _load_clothing_demo() -> Any:
 
 
 @hookimpl
-def register_noise_models(register: Register[NoiseModelLoader]) -> None:
+def register_noise_models(register: Register[NoiseModelLoader, NoiseTraits]) -> None:
     """Register the built-in noise models."""
     register("sym", _load_symmetric, summary="redrawn uniformly over all classes, the true one included")
     register("sym_others", _load_symmetric_others, summary="redrawn uniformly over the other classes")
     register("asym", _load_asymmetric, summary="each class turns into the next one (pair flip)")
-    register("idn", _load_instance_dependent, summary="depends on the image (Xia et al. 2020), raw pixels")
-    register("idn_shared", _load_instance_dependent_shared, summary="the same with one matrix for all classes")
+    register(
+        "idn",
+        _load_instance_dependent,
+        summary="depends on the image (Xia et al. 2020), raw pixels",
+        traits=NoiseTraits(needs_pixels=True),
+    )
+    register(
+        "idn_shared",
+        _load_instance_dependent_shared,
+        summary="the same with one matrix for all classes",
+        traits=NoiseTraits(needs_pixels=True),
+    )
 
 
 @hookimpl
-def register_datasets(register: Register[DatasetLoader]) -> None:
+def register_datasets(register: Register[DatasetLoader, None]) -> None:
     """Register the demo's photos."""
     register("clothing_demo", _load_clothing_demo, summary="1,400 CC0 photos of clothes in 10 classes")
 

@@ -23,7 +23,7 @@ from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
 from deft_plugin.settings import FROZEN
 from deft_plugin.tuning.tunings import tuned
-from deft_plugin.types import Backbone, Selection
+from deft_plugin.types import Backbone, Selection, SelectorTraits
 
 if TYPE_CHECKING:
     from deft_plugin.results.detection import Detection
@@ -84,8 +84,7 @@ class Detector:
     cone_sine: float
     is_real_noise: bool
 
-    needs_images = True
-    learns = False
+    traits = SelectorTraits(learns=False)
 
     def score(self, images: Any, labels: Any = None, **settings: Any) -> Detection:
         """Judge the labels of new images.

@@ -48,10 +48,6 @@ class Deft:
         Detector.load("photos.safetensors").score("new_photos/")
     """
 
-    needs_images = True
-    consumes = ("images", "features", "texts")
-    is_told_noise_ratio = False
-
     def __init__(self, *, frozen: FrozenSettings | None = None, finetune: FinetuneSettings | None = None) -> None:
         self.frozen = frozen or FrozenSettings()
         self.finetune = finetune or FinetuneSettings()

@@ -71,8 +71,6 @@ def test_they_share_features_and_one_training_run(run, clean, install, make_plug
     seen = []
 
     class Looks:
-        needs_images = True
-
         def select(self, run):
             seen.append((id(run), id(run.image_features), id(run.training_losses)))
             n = len(run.labels)

@@ -134,7 +134,6 @@ def test_settings_and_listener(make_run):
 
 def test_default_settings():
     assert Deft().frozen == FrozenSettings()
-    assert Deft.needs_images
 
 
 def test_a_tie_is_an_issue(make_run, monkeypatch):

@@ -31,10 +31,6 @@ class Aum:
     and 3.2; asappresearch/aum, ``examples/paper_replication/runner.py``.
     """
 
-    needs_images = True
-    consumes = ("features",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Train twice with threshold samples and compare areas under the margin."""
         trainings = [

@@ -32,10 +32,6 @@ class ClipCleaner:
     ``clipcleaner.py``: temperature 0.07, theta_gmm 0.5, theta_cons 0.8, losses normalised in each class.
     """
 
-    needs_images = True
-    consumes = ("zero_shot_logits", "training_pred_probs")
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Intersect the four selections."""
         backbone, _ = run.require_images()

@@ -15,10 +15,6 @@ class ConfidentLearning:
     Northcutt et al., "Confident Learning", JAIR 2021.
     """
 
-    needs_images = False
-    consumes = ("pred_probs",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Ask cleanlab."""
         from cleanlab.filter import find_label_issues

@@ -19,12 +19,6 @@ class DeftFaithful:
     Wei et al., "Vision-Language Models are Strong Noisy Label Detectors", NeurIPS 2024, and the authors' code.
     """
 
-    needs_images = True
-    needs = ("cone",)
-    consumes = ("images", "texts")
-    is_told_noise_ratio = False
-    variant_of = "deft"
-
     def select(self, run: Run) -> Selection:
         """Train as the authors do, and take the verdicts of the last epoch.
 

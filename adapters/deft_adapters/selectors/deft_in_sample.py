@@ -13,12 +13,6 @@ class DeftInSample:
     that train the encoder are in sample anyway.
     """
 
-    needs_images = True
-    needs = ("frozen",)
-    consumes = Deft.consumes
-    is_told_noise_ratio = False
-    variant_of = "deft"
-
     def select(self, run: Run) -> Selection:
         """Train on all examples and judge each.
 

@@ -26,11 +26,6 @@ class DeftMixture:
     labels that ``deft`` keeps. Where it helps and where not stands in the ablation table of the benchmark.
     """
 
-    needs_images = True
-    consumes = Deft.consumes
-    is_told_noise_ratio = False
-    variant_of = "deft"
-
     def select(self, run: Run) -> Selection:
         """Take DeFT's verdicts, from the same training if it has run, and part them anew."""
         from scipy.special import expit, logit

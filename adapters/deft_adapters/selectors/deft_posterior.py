@@ -12,12 +12,6 @@ class DeftPosterior:
     difference to ``deft``. Only for ``tuning="frozen"``.
     """
 
-    needs_images = True
-    needs = ("frozen",)
-    consumes = Deft.consumes
-    is_told_noise_ratio = False
-    variant_of = "deft"
-
     def select(self, run: Run) -> Selection:
         """Take DeFT's verdicts, from the same training if it has run, and rank them anew.
 

@@ -17,10 +17,6 @@ class Gmm:
     Li et al., "DivideMix", ICLR 2020: min-max normalised cross-entropy, max_iter 10, tol 1e-2, reg_covar 5e-4.
     """
 
-    needs_images = True
-    consumes = ("training_losses",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Fit the mixture to the training losses."""
         p_clean = smaller_component_of_losses(example_losses(run), seed=run.seed)

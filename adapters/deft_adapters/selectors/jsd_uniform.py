@@ -29,10 +29,6 @@ class JsdUniform:
     section 4.1: τ = 5, d_μ = 0.7; nazmul-karim170/UNICON, ``Train_cifar.py`` and ``dataloader_cifar.py``.
     """
 
-    needs_images = True
-    consumes = ("training_losses",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Keep as many of the least divergent labels in each class."""
         divergence = label_divergence(np.exp(-run.training_losses[-1]))

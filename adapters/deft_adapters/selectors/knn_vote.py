@@ -26,10 +26,6 @@ class KnnVote:
     UCSC-REAL/SimiFeat, ``hoc.py`` (``count_knn_distribution``) and ``main_fast.py`` (method "mv").
     """
 
-    needs_images = True
-    consumes = ("neighbours",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Let the neighbours vote."""
         votes = count_votes(run.neighbours, run.labels, run.num_classes)

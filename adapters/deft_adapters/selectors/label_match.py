@@ -18,10 +18,6 @@ class LabelMatch:
     The baseline "Label-match" of Wei et al., NeurIPS 2024, table 1.
     """
 
-    needs_images = True
-    consumes = ("zero_shot_logits",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Compare zero-shot predictions with the given labels."""
         probs = softmax(run.zero_shot_logits.astype(np.float64), axis=1)  # (N, K)

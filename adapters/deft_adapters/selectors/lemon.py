@@ -35,10 +35,6 @@ class Lemon:
     k 30, beta = gamma = 5, tau_1 0.1, tau_2 5, cosine distance of images, 0 or 1 as distance of labels.
     """
 
-    needs_images = True
-    consumes = ("features", "texts", "zero_shot_logits", "neighbours")
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Score all labels of each image and split the scores of the given ones."""
         backbone, _ = run.require_images()

@@ -32,10 +32,6 @@ class LongReMix:
     the largest set of the last 150 of 300 epochs, DivideMix's mixture.
     """
 
-    needs_images = True
-    consumes = ("features", "training_losses")
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Find the high-confidence set, train on it, and judge the others."""
         is_trusted = high_confidence_set(run.training_losses, seed=run.seed)

@@ -31,10 +31,6 @@ class MatchedHighConfidence:
     ``Train_promix.py`` (``eval_train``, ``train``) and ``run.sh``: rho 0.5, tau 0.95.
     """
 
-    needs_images = True
-    consumes = ("training_losses",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Unite both selections."""
         losses = example_losses(run)

@@ -28,10 +28,6 @@ class PrototypeGmm:
     min-max normalised distances, one refinement.
     """
 
-    needs_images = True
-    consumes = ("features",)
-    is_told_noise_ratio = False
-
     def select(self, run: Run) -> Selection:
         """Split the distances to the prototypes, refine the prototypes, and split again."""
         everyone = np.ones(len(run.labels), bool)

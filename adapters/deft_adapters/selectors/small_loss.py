@@ -21,10 +21,6 @@ class SmallLoss:
     rate is the true noise ratio. Theirs is per mini-batch: `deft_adapters.selectors.small_loss_batch`.
     """
 
-    needs_images = True
-    consumes = ("training_losses", "pred_probs")
-    is_told_noise_ratio = True
-
     def select(self, run: Run) -> Selection:
         """Rank the training losses and keep the smallest."""
         losses = example_losses(run)

@@ -26,10 +26,6 @@ class SmallLossBatch:
     a forget rate that is the true noise ratio.
     """
 
-    needs_images = True
-    consumes = ("training_losses", "pred_probs")
-    is_told_noise_ratio = True
-
     def select(self, run: Run) -> Selection:
         """Rank the losses of the last epoch in each mini-batch and keep the smallest."""
         losses = run.training_losses[-1]

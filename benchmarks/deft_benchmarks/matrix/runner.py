@@ -26,6 +26,7 @@ from deft_plugin.errors import InputError
 from deft_plugin.judging import judge
 from deft_plugin.runs import PreparedRun, prepare_run, relabel
 from deft_plugin.settings import RunSettings
+from deft_plugin.types import DescribedNoise
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
@@ -108,8 +109,7 @@ def runnable_selectors(plugins: Plugins, *, model: str, tuning: str, device: str
     is_frozen = pick_tuning(tuning, backbone, this_process(device).device) == FROZEN
     there = {"cone": backbone.has_cone, "frozen": is_frozen}
     names = [entry.name for entry in plugins.selectors]
-    needs = {name: getattr(plugins.selectors.load(name), "needs", ()) for name in names}
-    lacks = {name: [need for need in needs[name] if not there.get(need, True)] for name in names}
+    lacks = {entry.name: [need for need in entry.traits.needs if not there[need]] for entry in plugins.selectors}
     return [name for name in names if not lacks[name]], {name: lacks[name][0] for name in names if lacks[name]}
 
 
@@ -195,7 +195,7 @@ class _DataBench:
 
     def _is_variant(self, name: str) -> bool:
         """Variants go last: what they share with their selector counts as its time."""
-        return getattr(self._plugins.selectors.load(name), "variant_of", None) is not None
+        return self._plugins.selectors.get(name).traits.variant_of is not None
 
     def _run(self, name: str, prepared: PreparedRun, is_right: np.ndarray, common: dict[str, Any]) -> Cell:
         from deft_plugin.compute import compute_dtype
@@ -203,7 +203,7 @@ class _DataBench:
         device = prepared.run.device
         held_bytes("cpu", reset=True)
         started = time.perf_counter()
-        selector = self._plugins.selectors.load(name)
+        selector, traits = self._plugins.selectors.load(name), self._plugins.selectors.get(name).traits
         metrics: dict[str, float | None] = {}
         details: dict[str, Any] = {}
         per_class, histogram, error = None, None, None
@@ -226,9 +226,9 @@ class _DataBench:
             device=device,
             dtype=str(compute_dtype(device)).removeprefix("torch."),
             selector=name,
-            consumes=list(getattr(selector, "consumes", ())),
+            consumes=list(traits.consumes),
             is_told_noise_ratio=details.get("noise_ratio_source") == "oracle",
-            variant_of=getattr(selector, "variant_of", None),
+            variant_of=traits.variant_of,
             metrics=metrics,
             per_class=per_class,
             details=details,
@@ -279,9 +279,12 @@ class _DataBench:
             given = self._truth.human_labels
             assert given is not None
         else:
-            model: Any = self._plugins.noise_models.load(noise.mode)
-            given = put_noise_in(model, truth, noise_ratio=noise.ratio, seed=seed, pixels=lambda: self._pixels)
-            details = model.describe(len(truth.class_names)) if hasattr(model, "describe") else {}
+            models = self._plugins.noise_models
+            model, traits = models.load(noise.mode), models.get(noise.mode).traits
+            given = put_noise_in(
+                model, truth, traits=traits, noise_ratio=noise.ratio, seed=seed, pixels=lambda: self._pixels
+            )
+            details = model.describe(len(truth.class_names)) if isinstance(model, DescribedNoise) else {}
         return given, float((given != truth.labels).mean()), details
 
     def _prepare(self, given: np.ndarray, seed: int, actual: float) -> PreparedRun:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deft_plugin.data import ImageData, ImageSource
-    from deft_plugin.types import NoiseModel
+    from deft_plugin.types import NoiseModel, NoiseTraits
 
 NORM_STD = 0.1
 PIXEL_SIZE = 32
@@ -48,8 +48,6 @@ class InstanceDependent:
 
     pixel_scale: float = 255.0
     shares_matrix: bool = False
-
-    needs_pixels = True
 
     def __call__(
         self,
@@ -122,6 +120,7 @@ def put_noise_in(
     model: NoiseModel,
     data: ImageData,
     *,
+    traits: NoiseTraits,
     noise_ratio: float,
     seed: int,
     pixels: Callable[[], npt.NDArray[np.uint8]] | None = None,
@@ -133,11 +132,15 @@ def put_noise_in(
     model : NoiseModel
     data : ImageData
         Its labels are taken as the truth.
+    traits : NoiseTraits
+        With which the model is registered.
+    noise_ratio : float in [0, 1)
+    seed : int
     pixels : callable, optional
         Gives all images at 32 x 32, for a caller that keeps them; else they are read.
     """
     extra: dict[str, Any] = {}
-    if getattr(model, "needs_pixels", False):
+    if traits.needs_pixels:
         extra["pixels"] = read_pixels(data.images) if pixels is None else pixels()
     return model(data.labels, num_classes=len(data.class_names), noise_ratio=noise_ratio, seed=seed, **extra)
 

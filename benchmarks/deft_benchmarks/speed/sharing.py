@@ -42,7 +42,8 @@ def measure_sharing(
         Seconds of each alone, their sum, those of all together, and the ratio of the two.
     """
     data = truth.data
-    given = put_noise_in(plugins.noise_models.load("sym"), data, noise_ratio=noise_ratio, seed=0)
+    symmetric = plugins.noise_models.get("sym")
+    given = put_noise_in(symmetric.loader(), data, traits=symmetric.traits, noise_ratio=noise_ratio, seed=0)
     settings = RunSettings(
         model=model,
         device=device,

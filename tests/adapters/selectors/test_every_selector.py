@@ -71,7 +71,7 @@ def colour_run(colours, backbone, *, noise_ratio=None, **parts):
 def test_they_are_all_here(registry):
     """But for the variants of DeFT, which have a file of their own."""
     names = {entry.name for entry in registry if entry.plugin == "adapters"}
-    assert {name for name in names if not hasattr(registry.load(name), "variant_of")} == set(SELECTORS)
+    assert {name for name in names if registry.get(name).traits.variant_of is None} == set(SELECTORS)
 
 
 @every_selector
@@ -102,16 +102,17 @@ class TestColours:
 @every_selector
 class TestWhatItGoesBy:
     def test_it_says_so(self, registry, name):
-        selector = registry.load(name)
-        assert set(selector.consumes) <= CONSUMED
-        assert len(selector.consumes) > 0
-        assert selector.is_told_noise_ratio is (name in TOLD)
+        traits = registry.get(name).traits
+        assert set(traits.consumes) <= CONSUMED
+        assert len(traits.consumes) > 0
+        assert traits.is_told_noise_ratio is (name in TOLD)
 
     def test_it_reads_nothing_else(self, registry, feature_run, name):
         """Nothing but what it consumes is in a run's cache afterwards, and what that is made of."""
         run, _ = feature_run(noise_ratio=0.3)
         selector = registry.load(name)
         selector.select(run)
+        consumes = registry.get(name).traits.consumes
         made_of = {
             "zero_shot_logits": {"features", "texts"},
             "neighbours": {"features"},
@@ -119,10 +120,10 @@ class TestWhatItGoesBy:
             "training_pred_probs": {"features"},
             "pred_probs": {"features"},
         }
-        allowed = set(selector.consumes).union(*(made_of.get(what, set()) for what in selector.consumes))
+        allowed = set(consumes).union(*(made_of.get(what, set()) for what in consumes))
         computed = {READ[key] for key in {**vars(run), **run.of_images} if key in READ}
         assert computed <= allowed
-        assert set(selector.consumes) - {"images"} <= computed
+        assert set(consumes) - {"images"} <= computed
 
     def test_the_ratio_that_it_is_told(self, registry, feature_run, name):
         """A selector that is not told gives the same verdicts whatever the run knows."""

@@ -20,14 +20,12 @@ from deft_plugin import FinetuneSettings, Selection, judging
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.plugins import load_plugins
 from deft_plugin.runs import features
+from deft_plugin.types import SelectorTraits
 
 SELECTORS = ("deft", "label_match", "gmm", "small_loss")
 
 
 class Broken:
-    needs_images = True
-    consumes = ("features",)
-
     def select(self, run):
         if run.seed == 1:
             raise RuntimeError("out of luck")
@@ -49,7 +47,7 @@ def clean_folder(colour_maker, tmp_path):
 @pytest.fixture
 def run(fake_model, install, make_plugin, clean_folder, tmp_path):
     def register_selectors(register):
-        register("broken", Broken, summary="fails for seed 1")
+        register("broken", Broken, summary="fails for seed 1", traits=SelectorTraits(consumes=("features",)))
 
     install(broken=make_plugin(register_selectors=register_selectors))
 

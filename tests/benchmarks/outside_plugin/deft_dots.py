@@ -2,15 +2,11 @@
 
 import numpy as np
 
-from deft_plugin import Run, Selection, hookimpl
+from deft_plugin import Run, Selection, SelectorTraits, hookimpl
 
 
 class NearestMean:
     """Keeps a label if the image is nearest to the mean feature of that class."""
-
-    needs_images = True
-    consumes = ("features",)
-    is_told_noise_ratio = False
 
     def select(self, run: Run) -> Selection:
         features = run.image_features.astype(np.float32)
@@ -36,7 +32,12 @@ def load_dots():
 
 @hookimpl
 def register_selectors(register):
-    register("nearest_mean", NearestMean, summary="nearest class mean equals the label")
+    register(
+        "nearest_mean",
+        NearestMean,
+        summary="nearest class mean equals the label",
+        traits=SelectorTraits(consumes=("features",)),
+    )
 
 
 @hookimpl
