@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("outside_plugin")
+SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "deft_dots"
 
 
 @pytest.fixture(scope="module")
