@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_plugin import Run, Selection
+from deft_plugin import Run, Selection, SelectorTraits
 
 
 class ConfidentLearning:
@@ -14,6 +14,9 @@ class ConfidentLearning:
     ----------
     Northcutt et al., "Confident Learning", JAIR 2021.
     """
+
+    # It is registered with the same; here for those who hand it over itself, with pred_probs and without images.
+    traits = SelectorTraits(needs_images=False, consumes=("pred_probs",))
 
     def select(self, run: Run) -> Selection:
         """Ask cleanlab."""

@@ -55,6 +55,15 @@ def test_they_train_once_on_a_run(prepared, trainings):
     assert trainings == [FrozenSettings(), FrozenSettings(is_out_of_sample=False)]
 
 
+def test_they_say_that_they_are_variants():
+    selectors = load_plugins().selectors
+    of_deft = selectors.get("deft").traits
+    for name in ("deft_posterior", "deft_mixture", "deft_in_sample", "deft_faithful"):
+        assert selectors.get(name).traits.variant_of == "deft"
+    for name in SHARING[1:]:
+        assert selectors.get(name).traits.consumes == of_deft.consumes
+
+
 def test_other_labels_are_another_training(prepared, trainings):
     first, colours = prepared
     again = relabel(first, colours.truth, first.run.settings, plugins=load_plugins())
