@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from deft_plugin.types import Backbone
 
 
 class VisionTower(Protocol):
@@ -21,6 +23,22 @@ class VisionTower(Protocol):
     def set_gradient_checkpointing(self, *, enable: bool) -> None:
         """Keep less of the forward pass, and compute it again in the backward pass."""
         ...
+
+
+@runtime_checkable
+class HasVisionTower(Protocol):
+    """A backbone whose image tower is one of open_clip, as `wrap_vision_tower` gives it."""
+
+    @property
+    def vision_tower(self) -> VisionTower:
+        """The tower."""
+        ...
+
+
+def promptable_tower(backbone: Backbone) -> PromptableViT | None:
+    """Give the image tower of a backbone if it has room for learned tokens."""
+    tower = backbone.vision_tower if isinstance(backbone, HasVisionTower) else None
+    return tower if isinstance(tower, PromptableViT) else None
 
 
 def wrap_vision_tower(visual: Any) -> VisionTower:

@@ -97,6 +97,6 @@ def pick_tuning(name: str, backbone: Backbone, device: str) -> str:
         return name
     if device.startswith("cpu"):
         return FROZEN
-    from deft_plugin.backbones.vision_towers import PromptableViT
+    from deft_plugin.backbones.vision_towers import promptable_tower
 
-    return "vpt_deep" if isinstance(getattr(backbone, "vision_tower", None), PromptableViT) else "lora"
+    return "lora" if promptable_tower(backbone) is None else "vpt_deep"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from deft_plugin.backbones.vision_towers import PromptableViT
+from deft_plugin.backbones.vision_towers import promptable_tower
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class VisualPrompts:
     optimizer: Literal["sgd", "adamw"] = "sgd"
 
     def __init__(self, backbone: Backbone, *, deep: bool, seed: int, n_tokens: int = N_TOKENS) -> None:
-        tower = getattr(backbone, "vision_tower", None)
-        if not isinstance(tower, PromptableViT):
+        tower = promptable_tower(backbone)
+        if tower is None:
             raise InputError(
                 f"Expected a vision transformer of open_clip for visual prompts, but {backbone.name!r} has a "
                 f"{type(backbone.image_tower).__name__}. Use tuning='lora', which fits any image tower."
