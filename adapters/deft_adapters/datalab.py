@@ -16,9 +16,8 @@ import pandas as pd
 from cleanlab.datalab.internal.issue_manager import IssueManager
 from cleanlab.datalab.internal.issue_manager_factory import register
 
-from deft_plugin import Detection, detect
+from deft_plugin import Detection, InputError, detect
 from deft_plugin.data import find_image_column
-from deft_plugin.errors import InputError
 
 
 @register

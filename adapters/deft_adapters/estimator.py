@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from deft_plugin import Deft, Detection, Detector, FinetuneSettings, detect
-from deft_plugin.errors import InputError
+from deft_plugin import Deft, Detection, Detector, FinetuneSettings, InputError, detect
 
 
 class DeftDetector(BaseEstimator):

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft_plugin import Detection
+from deft_plugin import Detection, InputError
 from deft_plugin.compute import write_json
-from deft_plugin.errors import InputError
 from deft_plugin.report import images_of, issues_frame
 
 if TYPE_CHECKING:

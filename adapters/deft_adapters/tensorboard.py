@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deft_plugin import hookimpl
 
 if TYPE_CHECKING:
-    from deft_plugin.types import EpochEnd
+    from deft_plugin import EpochEnd
 
 VARIABLE = "DEFT_TENSORBOARD_DIR"
 

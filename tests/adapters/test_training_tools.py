@@ -17,20 +17,11 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.estimator_checks import (
-    check_estimator_cloneable,
-    check_estimator_repr,
-    check_get_params_invariance,
-    check_mixin_order,
-    check_no_attributes_set_in_init,
-    check_parameters_default_constructible,
-    check_set_params,
-)
+from sklearn.utils import estimator_checks
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from deft_plugin import Detection, detect
-from deft_plugin.data.images import read_image
-from deft_plugin.errors import InputError
+from deft_plugin import Detection, InputError, detect
+from deft_plugin.data import read_image
 
 pytestmark = pytest.mark.usefixtures("fake_model")
 
@@ -79,17 +70,19 @@ class TestTorch:
 
 
 class TestEstimator:
-    CHECKS = (
-        check_estimator_cloneable,
-        check_estimator_repr,
-        check_get_params_invariance,
-        check_mixin_order,
-        check_no_attributes_set_in_init,
-        check_parameters_default_constructible,
-        check_set_params,
+    @pytest.mark.parametrize(
+        "check",
+        [
+            estimator_checks.check_estimator_cloneable,
+            estimator_checks.check_estimator_repr,
+            estimator_checks.check_get_params_invariance,
+            estimator_checks.check_mixin_order,
+            estimator_checks.check_no_attributes_set_in_init,
+            estimator_checks.check_parameters_default_constructible,
+            estimator_checks.check_set_params,
+        ],
+        ids=lambda check: check.__name__,
     )
-
-    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_scikit_learns_checks(self, check):
         check("DeftDetector", DeftDetector())
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from deft_plugin import Deft, Run, Selection
-from deft_plugin.settings import FrozenSettings
+from deft_plugin import Deft, FrozenSettings, Run, Selection
 
 
 class DeftInSample:
