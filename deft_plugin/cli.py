@@ -40,7 +40,7 @@ def plugins(plugins: Plugins) -> None:
         click.echo(f"\n{registry.kind}s")
         for entry in registry:
             words = entry.traits.in_words() if entry.traits else ""
-            summary = f"{entry.summary} ({words})" if words else entry.summary
+            summary = f"{entry.summary}; {words}" if words else entry.summary
             click.echo(f"  {entry.name:<20} {summary}  [{entry.plugin}]")
 
 

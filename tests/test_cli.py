@@ -237,3 +237,13 @@ def test_with_the_embedded_model(deft, colour_folder, tmp_path):
     found = json.loads((tmp_path / "x.json").read_text())
     assert (found["model"], found["selectors"][0]["name"], found["num_examples"]) == ("bridge-lite0", "deft", 120)
     assert "labels look wrong" in done.out
+
+
+def test_plugins_say_what_is_worth_knowing(deft):
+    lines = {line.split()[0]: line for line in deft("plugins").out.splitlines() if line.startswith("  ")}
+    assert lines["small_loss"].endswith("; told the noise ratio  [adapters]")
+    assert lines["confident_learning"].endswith("; needs no images  [adapters]")
+    assert lines["deft_faithful"].endswith("; variant of deft, needs a backbone with a cone  [adapters]")
+    assert lines["deft_in_sample"].endswith("; variant of deft, needs frozen tuning  [adapters]")
+    assert lines["idn"].endswith("; needs pixels  [benchmarks]")
+    assert lines["gmm"].endswith("(DivideMix)  [adapters]")
