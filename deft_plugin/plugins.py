@@ -7,7 +7,7 @@ import importlib.metadata
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import pluggy
 
@@ -150,7 +150,7 @@ def check_selector_traits(traits: SelectorTraits, whose: str) -> None:
     ):
         if isinstance(words, str):  # ("features") is no tuple, and its letters would be taken for words
             raise InputError(
-                f"Expected {field} of {whose} to be a tuple of words, but got {words!r}: write ({words!r},)."
+                f"Expected {field} of {whose} to be a tuple of words, but got {words!r}. Write ({words!r},)."
             )
         for word in words:
             if word not in known:
@@ -175,7 +175,7 @@ def traits_of(selector: object) -> SelectorTraits:
     if not isinstance(selector, HasTraits):
         refuse_former_attributes(selector, whose, "`traits = SelectorTraits({0}=...)` in its class")
         return SelectorTraits()
-    traits: Any = selector.traits
+    traits = cast(object, selector.traits)  # whatever its author calls so
     if not isinstance(traits, SelectorTraits):
         raise InputError(
             f"Expected the attribute `traits` of {whose} to be a SelectorTraits, but it is {traits!r}. "

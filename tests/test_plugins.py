@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import deft_plugin
+from deft_plugin import Detector, NoiseTraits, Selection, SelectorTraits
 from deft_plugin.errors import DeftError, DuplicateNameError, InputError, UnknownNameError
-from deft_plugin.plugins import (
-    Plugins,
-    Registry,
-    build_plugin_manager,
-    check_selector_traits,
-    load_plugins,
-    traits_of,
-)
-from deft_plugin.types import SelectorTraits
+from deft_plugin.plugins import Plugins, Registry, build_plugin_manager, load_plugins, traits_of
 
 BUILT_IN_SELECTORS = {
     "deft": "core",
@@ -67,9 +62,7 @@ def test_every_built_in_name_has_a_summary():
 
 @pytest.mark.parametrize("name", BUILT_IN_SELECTORS)
 def test_loaders_make_selectors(name):
-    entry = load_plugins().selectors.get(name)
-    selector = entry.loader()
-    assert entry.traits.needs_images is (name != "confident_learning")
+    selector = load_plugins().selectors.load(name)
     assert callable(selector.select)
     assert type(selector).__name__.lower() == name.replace("_", "")
 
@@ -220,6 +213,156 @@ class TestNames:
             Registry("thing", None).get("x")
 
 
+class Votes:
+    """A selector that goes by pred_probs, and says nothing of itself."""
+
+    def select(self, run):
+        chosen = run.pred_probs.argmax(1)
+        quality = run.pred_probs[range(len(chosen)), run.labels]
+        return Selection(is_clean=chosen == run.labels, label_quality=quality, predicted_labels=chosen)
+
+
+class OldVotes(Votes):
+    """The same, as it was written before there were traits."""
+
+    needs_images = False
+
+
+def voting(**attributes):
+    """Make a selector whose class has these attributes."""
+    return type("Voting", (Votes,), attributes)()
+
+
+class TestTraitsOfRegisteredNames:
+    def test_of_every_selector_without_loading_one(self, monkeypatch):
+        monkeypatch.setattr(Registry, "load", lambda *_: pytest.fail("loaded"))
+        traits = {entry.name: entry.traits for entry in load_plugins().selectors}
+        assert traits["deft_faithful"].needs == ("cone",)
+        assert traits["deft_mixture"].variant_of == "deft"
+        assert [name for name, one in traits.items() if one.is_told_noise_ratio] == ["small_loss", "small_loss_batch"]
+
+    def test_an_outsider_that_needs_no_images(self, install, make_plugin):
+        """Its traits are known before it is loaded, and are what `detect` goes by."""
+        loaded, traits = [], SelectorTraits(needs_images=False, consumes=("pred_probs",))
+
+        def register_selectors(register):
+            register("votes", lambda: loaded.append("votes") or Votes(), traits=traits)
+
+        install(outsider=make_plugin(register_selectors=register_selectors))
+        plugins = load_plugins()
+        assert plugins.selectors.get("votes").traits == traits
+        assert loaded == []
+        labels, pred_probs = [0, 1, 1], np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]])
+        issues = deft_plugin.find_label_issues(labels=labels, pred_probs=pred_probs, method="votes")
+        assert issues.tolist() == [False, True, False]
+        with pytest.raises(InputError, match=r"Expected data \(images\)"):  # by default a selector needs them
+            deft_plugin.detect(labels=labels, pred_probs=pred_probs, method=Votes())
+
+    def test_defaults(self, install, make_plugin):
+        hooks = ("register_selectors", "register_backbones", "register_datasets", "register_noise_models")
+        install(outsider=make_plugin(**{hook: registers("mine") for hook in hooks}))
+        plugins = load_plugins()
+        assert plugins.selectors.get("mine").traits == SelectorTraits()
+        assert plugins.noise_models.get("mine").traits == NoiseTraits()
+        assert plugins.backbones.get("mine").traits is plugins.datasets.get("mine").traits is None
+
+    @pytest.mark.parametrize(
+        ("traits", "words"),
+        [
+            (SelectorTraits(consumes=("featurs",)), r"word 'featurs' in consumes of .* Did you mean 'features'\?"),
+            (SelectorTraits(needs=("cones",)), r"word 'cones' in needs of .* Did you mean 'cone'\?"),
+            (SelectorTraits(needs=("cone")), r"needs of .* to be a tuple of words, but got 'cone'\. Write \('cone',\)"),
+            (NoiseTraits(), r"Expected a SelectorTraits for .* but got traits=NoiseTraits"),
+            ({"needs_images": False}, r"Expected a SelectorTraits for .* but got traits=\{"),
+        ],
+    )
+    def test_wrong_traits_name_plugin_and_selector(self, install, make_plugin, traits, words):
+        install(outsider=make_plugin(register_selectors=registers("odd", traits=traits)))
+        plugins = load_plugins()
+        with pytest.warns(RuntimeWarning, match=words) as caught:
+            selectors = plugins.selectors
+        assert "selector 'odd' of plugin 'outsider'" in str(caught[0].message)
+        assert "odd" not in names(selectors)
+        assert "deft" in names(selectors)
+
+    def test_a_backbone_has_none(self, install, make_plugin):
+        install(outsider=make_plugin(register_backbones=registers("odd", traits=SelectorTraits())))
+        plugins = load_plugins()
+        with pytest.warns(RuntimeWarning, match="Expected no traits for backbone 'odd' of plugin 'outsider'"):
+            assert "odd" not in names(plugins.backbones)
+
+    def test_an_old_attribute_is_not_passed_over(self, install, make_plugin):
+        def register_selectors(register):
+            register("old", OldVotes)
+            register("mended", OldVotes, traits=SelectorTraits(needs_images=False))
+
+        install(outsider=make_plugin(register_selectors=register_selectors))
+        selectors = load_plugins().selectors
+        with pytest.raises(
+            InputError,
+            match=r"selector 'old' of plugin 'outsider' needs, but it has an attribute 'needs_images'.*"
+            r"Write register\('old', \.\.\., traits=SelectorTraits\(needs_images=\.\.\.\)\)",
+        ):
+            selectors.load("old")
+        assert isinstance(selectors.load("mended"), OldVotes)
+
+    def test_a_noise_model_with_an_old_attribute(self):
+        registry = Registry("noise model", NoiseTraits())
+        registry.add("outsider", "old", lambda: type("Old", (), {"needs_pixels": True})())
+        with pytest.raises(InputError, match=r"noise model 'old' .* traits=NoiseTraits\(needs_pixels=\.\.\.\)"):
+            registry.load("old")
+
+    def test_what_is_registered_and_what_it_says_itself_are_one(self):
+        own = SelectorTraits(needs_images=False)
+        registry = Registry("selector", SelectorTraits())
+        registry.add("outsider", "same", lambda: voting(traits=own), traits=own)
+        registry.add("outsider", "other", lambda: voting(traits=own))
+        registry.add("outsider", "its own word", lambda: voting(traits=["brave"]))
+        assert registry.load("same").traits == own
+        assert registry.load("its own word").traits == ["brave"]
+        with pytest.raises(InputError, match=r"'other' of plugin 'outsider'.*needs_images=False.*needs_images=True"):
+            registry.load("other")
+
+    @pytest.mark.parametrize("name", [entry.name for entry in load_plugins().selectors])
+    def test_built_in_selectors_say_one_thing(self, name):
+        """Loading compares; and whoever hands the object over itself must not be asked for other things."""
+        registry = load_plugins().selectors
+        traits, own = registry.get(name).traits, traits_of(registry.load(name))
+        assert (own.needs_images, own.learns) == (traits.needs_images, traits.learns)
+
+
+class TestTraitsOfObjects:
+    def test_the_default(self):
+        assert traits_of(Votes()) == SelectorTraits()
+
+    def test_its_own(self):
+        assert traits_of(voting(traits=SelectorTraits(needs_images=False))) == SelectorTraits(needs_images=False)
+        labels, pred_probs = [0, 1], np.array([[0.9, 0.1], [0.8, 0.2]])
+        method = voting(traits=SelectorTraits(needs_images=False))
+        detection = deft_plugin.detect(labels=labels, pred_probs=pred_probs, method=method)
+        assert (detection.method, detection.is_label_issue.tolist()) == ("Voting", [False, True])
+
+    def test_a_detector_does_not_learn(self):
+        assert Detector.traits == SelectorTraits(learns=False)
+
+    @pytest.mark.parametrize(
+        ("selector", "words"),
+        [
+            (
+                OldVotes(),
+                r"'OldVotes' .*'needs_images'.* `traits = SelectorTraits\(needs_images=\.\.\.\)` in its class",
+            ),
+            (voting(traits="brave"), "`traits` of selector 'Voting' to be a SelectorTraits, but it is 'brave'"),
+            (voting(traits=SelectorTraits(needs=("gpu",))), "word 'gpu' in needs of selector 'Voting'.*cone, frozen"),
+            (7, r"Expected method to be the name of a selector, or an object with select\(run\), but got int 7"),
+        ],
+        ids=["old", "another word", "unknown", "no selector"],
+    )
+    def test_what_cannot_be_used(self, selector, words, colours):
+        with pytest.raises(InputError, match=words):
+            deft_plugin.detect(colours.images, colours.labels, class_names=colours.names, method=selector)
+
+
 class TestFamilies:
     def test_a_family_answers_to_its_names_and_gets_what_was_typed(self):
         registry = Registry("backbone", None)
@@ -280,63 +423,7 @@ def test_a_loader_that_raises_is_named_with_its_plugin(install, make_plugin):
     def load():
         raise ImportError("no module named cupy")
 
-    registry = Registry("selector", None)
+    registry = Registry("selector", SelectorTraits())
     registry.add("their-plugin", "theirs", load)
     with pytest.raises(DeftError, match=r"'theirs' of plugin 'their-plugin': ImportError: no module named cupy"):
         registry.load("theirs")
-
-
-class TestTraits:
-    def test_of_every_selector_without_loading_one(self, monkeypatch):
-        monkeypatch.setattr(Registry, "load", lambda *_: pytest.fail("loaded"))
-        traits = {entry.name: entry.traits for entry in load_plugins().selectors}
-        assert traits["deft_faithful"].needs == ("cone",)
-        assert traits["deft_mixture"].variant_of == "deft"
-        assert [name for name, one in traits.items() if one.is_told_noise_ratio] == ["small_loss", "small_loss_batch"]
-
-    def test_a_selector_that_is_handed_over(self):
-        class Quiet:
-            def select(self, run):
-                return None
-
-        class Says(Quiet):
-            traits = SelectorTraits(needs_images=False)
-
-        assert traits_of(Quiet()) == SelectorTraits()
-        assert traits_of(Says()).needs_images is False
-
-    def test_the_former_attribute_is_refused(self):
-        class Old:
-            needs_images = False
-
-            def select(self, run):
-                return None
-
-        with pytest.raises(InputError, match=r"has an attribute 'needs_images', which is no longer read\."):
-            traits_of(Old())
-
-    def test_traits_of_another_kind(self):
-        class Odd:
-            traits = {"needs_images": False}  # noqa: RUF012
-
-            def select(self, run):
-                return None
-
-        with pytest.raises(InputError, match="Expected the attribute `traits` of selector 'Odd' to be a Sel"):
-            traits_of(Odd())
-
-    @pytest.mark.parametrize(
-        ("traits", "words"),
-        [
-            ({"consumes": ("feature",)}, "Unknown word 'feature' in consumes of .*Did you mean 'features'"),
-            ({"needs": ("cones",)}, "Unknown word 'cones' in needs of .*Did you mean 'cone'"),
-            ({"consumes": "features"}, r"Expected consumes of .* to be a tuple of words.*write \('features',\)"),
-        ],
-    )
-    def test_words_that_nobody_knows(self, traits, words):
-        with pytest.raises(InputError, match=words):
-            check_selector_traits(SelectorTraits(**traits), "selector 'x' of plugin 'y'")
-
-    def test_no_selector_at_all(self):
-        with pytest.raises(InputError, match="Expected method to be the name of a selector, or an object with select"):
-            traits_of(7)

@@ -59,5 +59,7 @@ def test_it_is_compared(deft, tiny_model_folder, tmp_path):
 
 
 def test_the_readme_shows_as_much():
-    assert "register_selectors(register)" in (SOURCE.parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (SOURCE.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert "register_selectors(register)" in readme
+    assert "traits = SelectorTraits(" in readme
     assert 'dots = "deft_dots"' in (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
