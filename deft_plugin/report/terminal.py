@@ -11,17 +11,6 @@ if TYPE_CHECKING:
     from deft_plugin.data.sources import ImageSource
     from deft_plugin.results.detection import Detection
 
-METRICS = (
-    "clean_precision",
-    "clean_recall",
-    "clean_f1",
-    "noise_precision",
-    "noise_recall",
-    "noise_f1",
-    "auroc",
-    "auprc",
-)
-
 
 def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) -> None:
     """Print how many labels look wrong, and the worst of them.
@@ -106,21 +95,25 @@ def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
 
 
 def summary(detection: Detection, *, data: str) -> dict[str, Any]:
-    """JSON summary in the schema of the benchmarks; scores are null, since the truth is not known."""
-    selector = {"name": detection.method, **dict.fromkeys(METRICS), "seconds": detection.settings["seconds"]}
+    """Say what was judged and how much was found, as JSON values.
+
+    Parameters
+    ----------
+    detection : Detection
+    data : str
+        Name of what was judged.
+    """
     return {
         "data": data,
         "num_examples": len(detection),
         "num_classes": len(detection.class_names),
-        "noise_mode": None,
-        "noise_ratio": None,
+        "method": detection.method,
         "model": detection.settings.get("model"),
         "seed": detection.settings["seed"],
         "seconds": detection.settings["seconds"],
         "num_label_issues": int(detection.is_label_issue.sum()),
         "num_image_issues": int(detection.is_image_issue.sum()),
         "details": dict(detection.details),
-        "selectors": [selector],
     }
 
 
