@@ -10,6 +10,7 @@ import sys
 import types
 import zlib
 from dataclasses import dataclass
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from deft_plugin.backbones.open_clip import OpenClipBackbone
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200), "yellow": (200, 200, 60)}
 NAMES = tuple(COLOURS)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+VOID_TAGS = ("meta", "link", "img", "input", "wbr")
 # What a headless browser does at home: it must not ask the network for anything.
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -277,6 +279,46 @@ def tiny_bridge():
         return BridgeBackbone(tower, torch.nn.Identity(), None)
 
     return build
+
+
+class Page(HTMLParser):
+    """Elements of an HTML page with their attributes, the text inside of them, and the anchor of their section."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.section = [], [], None
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        element = {"tag": tag, "text": "", **dict(attributes)}
+        self.section = element.get("aria-labelledby") if tag == "section" else self.section
+        self.elements.append({**element, "section": self.section})
+        if tag not in VOID_TAGS:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag):
+        if tag not in VOID_TAGS:
+            assert self.open.pop()["tag"] == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        for element in self.open:
+            element["text"] += data
+
+    def all(self, tag, **attributes):
+        found = [each for each in self.elements if each["tag"] == tag]
+        return [each for each in found if all(each.get(name) == value for name, value in attributes.items())]
+
+    def data(self, name):
+        (element,) = self.all("script", id=name)
+        return json.loads(element["text"])
+
+
+@pytest.fixture(scope="session")
+def parse_page():
+    """Parser of an HTML page; elements that are not closed in order are an error."""
+    return Page
 
 
 def missing_browser():

@@ -6,11 +6,9 @@ import base64
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import pickle
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -76,43 +74,12 @@ def make_detection(**changes) -> Detection:
     return Detection(**{**values, **changes})
 
 
-class Page(HTMLParser):
-    """Elements with their attributes, and the text inside of them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open = [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        element = {"tag": tag, "text": "", **dict(attributes)}
-        self.elements.append(element)
-        if tag not in ("meta", "link", "img", "input", "rect"):
-            self.open.append(element)
-
-    def handle_endtag(self, tag):
-        if tag != "rect":
-            assert self.open.pop()["tag"] == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
-
-    def all(self, tag, **attributes):
-        found = [each for each in self.elements if each["tag"] == tag]
-        return [each for each in found if all(each.get(name) == value for name, value in attributes.items())]
-
-    def data(self, name):
-        (element,) = self.all("script", id=name)
-        return json.loads(element["text"])
-
-
-def read_page(detection, tmp_path, **options):
-    file = detection.report(tmp_path / "page.html", **options)
-    page = Page(file.read_text(encoding="utf-8"))
-    assert page.open == []
-    return page
+@pytest.fixture
+def read_page(parse_page, tmp_path):
+    """Write the page of a detection, and parse it."""
+    return lambda detection, **options: parse_page(
+        detection.report(tmp_path / "page.html", **options).read_text(encoding="utf-8")
+    )
 
 
 def texts(elements):
@@ -120,8 +87,8 @@ def texts(elements):
 
 
 class TestContents:
-    def test_header(self, tmp_path):
-        page = read_page(make_detection(), tmp_path)
+    def test_header(self, read_page):
+        page = read_page(make_detection())
         facts = dict(zip(texts(page.all("dt")), texts(page.all("dd")), strict=True))
         assert facts["Method"] == "deft"
         assert facts["Model"] == "fake <1>"
@@ -129,25 +96,25 @@ class TestContents:
         assert facts["Label issues"] == "4 57.1%"
         assert texts(page.all("h1")) == texts(page.all("title"))[:1] == ["Label issues found by deft"]
 
-    def test_a_title_and_no_model(self, tmp_path):
-        page = read_page(make_detection(settings={}), tmp_path, title="Photos & more")
+    def test_a_title_and_no_model(self, read_page):
+        page = read_page(make_detection(settings={}), title="Photos & more")
         assert texts(page.all("h1")) == ["Photos & more"]
         assert "Model" not in texts(page.all("dt"))
 
-    def test_issues_of_classes(self, tmp_path):
-        rows = read_page(make_detection(), tmp_path).all("button", **{"class": "class-row"})
+    def test_issues_of_classes(self, read_page):
+        rows = read_page(make_detection()).all("button", **{"class": "class-row"})
         assert texts(rows) == ["fish 2 67% of 3 examples", "cat 1 50% of 2 examples", "dog 1 100% of 1 examples"]
         assert [row["data-given"] for row in rows] == ["2", "0", "1"]
 
-    def test_matrix_and_pairs(self, tmp_path):
-        page = read_page(make_detection(), tmp_path)
+    def test_matrix_and_pairs(self, read_page):
+        page = read_page(make_detection())
         cells = [each for each in page.all("button") if each.get("class", "").startswith("cell")]
         found = {(each["data-given"], each["data-predicted"]): each["text"] for each in cells}
         assert found == {("2", "1"): "2", ("0", "1"): "1", ("1", "2"): "1"}
         assert texts(page.all("button", **{"class": "pair"})) == ["2 fish → dog", "1 cat → dog", "1 dog → fish"]
 
-    def test_rows_are_worst_first_and_unreadable_ones_last(self, tmp_path):
-        page = read_page(make_detection(), tmp_path)
+    def test_rows_are_worst_first_and_unreadable_ones_last(self, read_page):
+        page = read_page(make_detection())
         data = page.data("page-data")
         assert data["row"] == [2, 5, 1, 3, 4]
         assert data["given"] == [2, 0, 1, 2, 1]
@@ -160,38 +127,38 @@ class TestContents:
         (thumbnails,) = [page.data("thumbnails-0")]
         assert [each is None for each in thumbnails] == [False] * 4 + [True]
 
-    def test_an_image_that_can_be_read_no_longer(self, tmp_path):
-        page = read_page(make_detection(images=make_photos(7, unreadable={4, 2})), tmp_path)
+    def test_an_image_that_can_be_read_no_longer(self, read_page):
+        page = read_page(make_detection(images=make_photos(7, unreadable={4, 2})))
         assert page.data("thumbnails-0")[0] is None
 
-    def test_only_the_worst(self, tmp_path):
-        page = read_page(make_detection(), tmp_path, max_images=2)
+    def test_only_the_worst(self, read_page):
+        page = read_page(make_detection(), max_images=2)
         assert page.data("page-data")["row"] == [2, 5]
         assert len(page.data("thumbnails-0")) == 2
         assert any("has the worst 2 of 5" in text for text in texts(page.all("p")))
 
-    def test_no_issue(self, tmp_path):
+    def test_no_issue(self, read_page):
         none = np.zeros(7, bool)
         fine = {"is_label_issue": none, "is_image_issue": none, "predicted_labels": np.zeros(7, int)}
-        page = read_page(make_detection(**fine), tmp_path)
+        page = read_page(make_detection(**fine))
         assert page.data("page-data")["row"] == []
         assert "There is no label issue." in texts(page.all("p"))
         assert page.all("table") == []
 
-    def test_earlier_decisions_are_shown_also_of_rows_that_are_no_issue(self, tmp_path):
+    def test_earlier_decisions_are_shown_also_of_rows_that_are_no_issue(self, read_page):
         decisions = np.array(["keep", "none", "relabel", "none", "none", "none", "none"])
-        data = read_page(make_detection(decisions=decisions), tmp_path).data("page-data")
+        data = read_page(make_detection(decisions=decisions)).data("page-data")
         assert (data["row"], data["decision"]) == (
             [2, 5, 1, 3, 0, 4],
             ["relabel", "none", "none", "none", "keep", "none"],
         )
 
-    def test_two_pages_have_marks_of_their_own(self, tmp_path):
-        key = read_page(make_detection(), tmp_path).data("page-data")["key"]
-        assert read_page(make_detection(settings={"seconds": 2}), tmp_path).data("page-data")["key"] == key
+    def test_two_pages_have_marks_of_their_own(self, read_page):
+        key = read_page(make_detection()).data("page-data")["key"]
+        assert read_page(make_detection(settings={"seconds": 2})).data("page-data")["key"] == key
         for changes in ({"method": "gmm"}, {"label_quality": np.array([0.9, 0.4, 0.1, 0.3, 0.0, 0.2, 0.99])}):
-            assert read_page(make_detection(**changes), tmp_path).data("page-data")["key"] != key
-        assert read_page(make_detection(), tmp_path, max_images=2).data("page-data")["key"] != key
+            assert read_page(make_detection(**changes)).data("page-data")["key"] != key
+        assert read_page(make_detection(), max_images=2).data("page-data")["key"] != key
 
 
 class TestFigures:
@@ -240,15 +207,15 @@ class TestFigures:
 
 class TestSafety:
     @pytest.fixture
-    def page(self, tmp_path):
+    def page(self, read_page):
         photos = make_photos(7, unreadable={4}, names=[f"{HOSTILE[0]}/{HOSTILE[1]}{row}" for row in range(7)])
         detection = make_detection(
             class_names=HOSTILE, images=photos, method=HOSTILE[1], settings={"model": HOSTILE[0], "seed": 7}
         )
-        return read_page(detection, tmp_path, title=HOSTILE[0])
+        return read_page(detection, title=HOSTILE[0])
 
-    def test_names_make_no_element(self, page, tmp_path):
-        plain = read_page(make_detection(), tmp_path)
+    def test_names_make_no_element(self, page, read_page):
+        plain = read_page(make_detection())
         tags, expected = ([each["tag"] for each in one.elements] for one in (page, plain))
         assert tags == expected
         assert len(page.all("img")) == len(plain.all("img")) == 1, "the one of the template"
@@ -283,34 +250,34 @@ class TestSafety:
         assert "url(" not in style
         assert "@import" not in style
 
-    def test_names_that_are_no_utf8(self, tmp_path):
+    def test_names_that_are_no_utf8(self, read_page):
         photos = make_photos(7, names=[os.fsdecode(b"photos/\xff.png")] * 7)
-        page = read_page(make_detection(class_names=("cat", os.fsdecode(b"\xe9t\xe9"), "\0"), images=photos), tmp_path)
+        page = read_page(make_detection(class_names=("cat", os.fsdecode(b"\xe9t\xe9"), "\0"), images=photos))
         assert page.data("page-data")["path"][0] == os.fsdecode(b"photos/\xff.png")
 
 
 class TestThumbnails:
-    def test_they_are_small_pictures_of_the_images(self, tmp_path):
+    def test_they_are_small_pictures_of_the_images(self, read_page):
         images = make_photos(7, size=(640, 480), unreadable={4})
-        page = read_page(make_detection(images=images), tmp_path)
+        page = read_page(make_detection(images=images))
         assert page.data("page-data")["thumbnail_format"] == "webp"
         with Image.open(io.BytesIO(base64.b64decode(page.data("thumbnails-0")[0]))) as thumbnail:
             assert (thumbnail.format, thumbnail.size) == ("WEBP", (160, 120))
             expected = images.images[2].resize((160, 120), Image.Resampling.LANCZOS)
             assert np.abs(np.asarray(thumbnail.convert("RGB"), float) - np.asarray(expected, float)).mean() < 6
 
-    def test_small_images_are_not_blown_up(self, tmp_path):
-        page = read_page(make_detection(images=make_photos(7, size=(1, 8))), tmp_path)
+    def test_small_images_are_not_blown_up(self, read_page):
+        page = read_page(make_detection(images=make_photos(7, size=(1, 8))))
         with Image.open(io.BytesIO(base64.b64decode(page.data("thumbnails-0")[0]))) as thumbnail:
             assert thumbnail.size == (1, 8)
 
-    def test_without_webp(self, tmp_path, monkeypatch):
+    def test_without_webp(self, monkeypatch, read_page):
         monkeypatch.setattr("PIL.features.check", lambda name: name != "webp")
-        page = read_page(make_detection(), tmp_path)
+        page = read_page(make_detection())
         assert page.data("page-data")["thumbnail_format"] == "jpeg"
         assert base64.b64decode(page.data("thumbnails-0")[0]).startswith(b"\xff\xd8")
 
-    def test_size_of_a_page(self, tmp_path):
+    def test_size_of_a_page(self, tmp_path, parse_page):
         size, rng = 600, np.random.default_rng(0)
         detection = make_detection(
             label_quality=rng.uniform(0, 0.5, size),
@@ -323,7 +290,7 @@ class TestThumbnails:
         )
         file = detection.report(tmp_path / "page.html")
         assert file.stat().st_size < 4e6
-        page = Page(file.read_text(encoding="utf-8"))
+        page = parse_page(file.read_text(encoding="utf-8"))
         assert [len(page.data(f"thumbnails-{k}")) for k in range(6)] == [100] * 6
 
 
@@ -359,11 +326,11 @@ class TestImages:
         make_detection().save(tmp_path / "d")
         return Detection.load(tmp_path / "d")
 
-    def test_a_fresh_detection_has_them(self, fake_model, colours, colour_folder, tmp_path):
+    def test_a_fresh_detection_has_them(self, fake_model, colours, colour_folder, read_page):
         apart = {"labels": colours.labels, "class_names": colours.names}
         for data, options in ((colours.images, apart), (colour_folder, {})):
             detection = deft_plugin.detect(data, method="label_match", model="fake", **options)
-            page = read_page(detection, tmp_path)
+            page = read_page(detection)
             assert len(page.data("page-data")["row"]) == detection.is_label_issue.sum() == 24
             assert None not in page.data("thumbnails-0")
 
@@ -391,7 +358,7 @@ class TestImages:
             assert loaded.report(tmp_path / "y.html", given).read_bytes() == page
 
     @pytest.mark.parametrize("label_column", [None, "label", "other"])
-    def test_as_a_hugging_face_data_set(self, loaded, tmp_path, label_column):
+    def test_as_a_hugging_face_data_set(self, loaded, tmp_path, label_column, parse_page):
         data = make_photos(7).images
         data[4] = None
         names = ClassLabel(names=list(loaded.class_names))
@@ -399,7 +366,7 @@ class TestImages:
         rows = {"photo": data, "label": loaded.given_labels, "other": loaded.given_labels}
         dataset = Dataset.from_dict(rows, features=features)
         detection = dataclasses.replace(loaded, label_column=label_column)
-        page = Page(detection.report(tmp_path / "y.html", dataset).read_text(encoding="utf-8"))
+        page = parse_page(detection.report(tmp_path / "y.html", dataset).read_text(encoding="utf-8"))
         assert page.data("page-data")["row"] == [2, 5, 1, 3, 4]
 
     def test_other_images_are_refused(self, loaded, tmp_path):
@@ -422,7 +389,7 @@ class TestImages:
         with pytest.raises(InputError, match="there are 8 rows instead of 7"):
             detection.report(tmp_path / "x.html", make_photos(8).images)
 
-    def test_no_image_can_be_read(self, tmp_path):
+    def test_no_image_can_be_read(self, read_page):
         unread = {
             "is_label_issue": np.ones(7, bool),
             "is_image_issue": np.ones(7, bool),
@@ -430,6 +397,6 @@ class TestImages:
             "predicted_labels": np.full(7, -1),
             "image_digests": np.zeros((7, 16), np.uint8),
         }
-        page = read_page(make_detection(**unread, images=None), tmp_path, data=[None] * 7)
+        page = read_page(make_detection(**unread, images=None), data=[None] * 7)
         assert page.data("thumbnails-0") == [None] * 7
         assert re.search(r"Unreadable images\s*7", page.all("dl")[0]["text"])

@@ -7,14 +7,13 @@ import dataclasses
 import hashlib
 import re
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from deft_benchmarks.commands.bench import bench
 from deft_benchmarks.matrix.cell_metrics import cell_metrics, quality_histogram
-from deft_benchmarks.matrix.cells import Cell, cell_file, read_cell, write_cell
+from deft_benchmarks.matrix.cells import cell_file, read_cell, write_cell
 from deft_benchmarks.pages.marks import MARKERS, marks_of
 from deft_benchmarks.pages.page import render_report_page, write_report_page
 from deft_benchmarks.pages.svg import SERIES
@@ -38,89 +37,48 @@ HOSTILE = {
         "{{ 7 * 7 }}&amp;",
     ),
 }
-VOID = ("meta", "link", "wbr")
 
 
-def make_cell(selector, *, place=0, data="photos", noise="sym", ratio=0.2, seed=0, **changes):
-    """Make a cell of 200 labels; selectors with a higher place are worse, with the same random numbers."""
-    rng = np.random.default_rng([seed, int(100 * ratio), len(data)])
-    is_right = rng.random(200) > ratio
-    quality = 1 / (1 + np.exp(-rng.normal(np.where(is_right, 1, -1) * (2.4 - 0.3 * place), 1)))
-    fields = {
-        "data": data,
-        "num_examples": 200,
-        "num_classes": 10,
-        "noise": noise,
-        "noise_ratio": ratio,
-        "actual_noise_ratio": float((~is_right).mean()),
-        "noise_details": {},
-        "labels_hash": "0" * 64,
-        "seed": seed,
-        "model": "bridge-lite0",
-        "tuning": "frozen",
-        "device": "cpu",
-        "dtype": "bfloat16",
-        "selector": selector,
-        "consumes": [],
-        "is_told_noise_ratio": selector == "small_loss",
-        "variant_of": None,
-        "metrics": cell_metrics(quality > 0.5, quality, is_right),
-        "per_class": None,
-        "details": {},
-        "seconds": 0.1 * 3**place,
-        "order": list(SELECTORS),
-        "peak_memory_mb": 1.0,
-        "encoder_passes": 0,
-        "versions": {"python": "3.11.7", "torch": "2.9"},
-        "machine": "a processor, 2 cores",
-        "git_commit": "abc123",
-        "quality_histogram": quality_histogram(quality, is_right),
-    }
-    return Cell(**{**fields, **changes})
+@pytest.fixture(scope="session")
+def measured(make_cell):
+    """Builder of a cell of 200 labels; selectors with a higher place are worse, with the same random numbers."""
+
+    def build(selector, *, place=0, data="photos", noise="sym", ratio=0.2, seed=0, **changes):
+        rng = np.random.default_rng([seed, int(100 * ratio), len(data)])
+        is_right = rng.random(200) > ratio
+        quality = 1 / (1 + np.exp(-rng.normal(np.where(is_right, 1, -1) * (2.4 - 0.3 * place), 1)))
+        fields = {
+            "num_examples": 200,
+            "num_classes": 10,
+            "actual_noise_ratio": float((~is_right).mean()),
+            "metrics": cell_metrics(quality > 0.5, quality, is_right),
+            "seconds": 0.1 * 3**place,
+            "order": list(SELECTORS),
+            "quality_histogram": quality_histogram(quality, is_right),
+        }
+        return make_cell(selector, data=data, noise=noise, ratio=ratio, seed=seed, **{**fields, **changes})
+
+    return build
 
 
-def make_cells(*, data=("photos", "clothes"), noises=SETTINGS, seeds=(0, 1, 2), selectors=SELECTORS):
-    return [
-        make_cell(selector, place=place, data=name, noise=noise, ratio=ratio, seed=seed)
-        for name in data
-        for noise, ratio in noises
-        for seed in seeds
-        for place, selector in enumerate(selectors)
-    ]
+@pytest.fixture(scope="session")
+def make_cells(measured):
+    """Builder of the cells of a matrix."""
+
+    def build(*, data=("photos", "clothes"), noises=SETTINGS, seeds=(0, 1, 2), selectors=SELECTORS):
+        return [
+            measured(selector, place=place, data=name, noise=noise, ratio=ratio, seed=seed)
+            for name in data
+            for noise, ratio in noises
+            for seed in seeds
+            for place, selector in enumerate(selectors)
+        ]
+
+    return build
 
 
 def failed(cell, error="RuntimeError: <b>no</b> luck"):
     return dataclasses.replace(cell, metrics={}, quality_histogram=None, error=error)
-
-
-class Page(HTMLParser):
-    """Elements with attributes, text, and the anchor of their section."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.section = [], [], None
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        element = {"tag": tag, "text": "", **dict(attributes)}
-        self.section = element.get("aria-labelledby") if tag == "section" else self.section
-        self.elements.append({**element, "section": self.section})
-        if tag not in VOID:
-            self.open.append(self.elements[-1])
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop()["tag"] == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
-
-    def all(self, tag, **attributes):
-        found = [each for each in self.elements if each["tag"] == tag]
-        return [each for each in found if all(each.get(name) == value for name, value in attributes.items())]
 
 
 def texts(elements):
@@ -143,7 +101,7 @@ def rows_of(page, section, table):
 
 
 @pytest.fixture(scope="module")
-def cells():
+def cells(make_cells):
     made = make_cells()
     index = next(k for k, one in enumerate(made) if one.selector == "aum" and one.block == ("photos", "sym 0.2", 1))
     made[index] = failed(made[index])
@@ -157,8 +115,8 @@ def html(cells):
 
 
 @pytest.fixture(scope="module")
-def page(html):
-    return Page(html)
+def page(html, parse_page):
+    return parse_page(html)
 
 
 def mean_and_half_width(values):
@@ -208,14 +166,14 @@ class TestContents:
         assert "CLIP ViT-B/16" in note
         assert "bridge-lite0, frozen" in note
 
-    def test_variants(self):
+    def test_variants(self, measured, make_cells, parse_page):
         made = make_cells(data=("photos",), noises=SETTINGS[:2])
         made += [
-            make_cell("deft_too", place=0.5, noise=noise, ratio=ratio, seed=seed, variant_of="deft")
+            measured("deft_too", place=0.5, noise=noise, ratio=ratio, seed=seed, variant_of="deft")
             for noise, ratio in SETTINGS[:2]
             for seed in range(3)
         ]
-        page = Page(render_report_page(made))
+        page = parse_page(render_report_page(made))
         assert texts(page.all("h3", section="clean-f1")) == [
             *("photos", "mean over ratios", "variants of deft", "Mean ranks"),
         ]
@@ -242,11 +200,11 @@ class TestContents:
         assert "Friedman test: p = " in " ".join(texts(page.all("p", section="auroc")))
         assert "critical difference" in " ".join(texts(page.all("text", section="auroc")))
 
-    def test_settings_without_all_selectors_are_left_out_of_ranks(self):
+    def test_settings_without_all_selectors_are_left_out_of_ranks(self, make_cells, parse_page):
         made = [
             one for one in make_cells(data=("photos",), seeds=(0,)) if (one.selector, one.noise) != ("gmm", "human")
         ]
-        note = " ".join(texts(Page(render_report_page(made)).all("p", section="auroc")))
+        note = " ".join(texts(parse_page(render_report_page(made)).all("p", section="auroc")))
         assert "3 settings, means over seeds." in note
         assert "1 of 4 settings are left out" in note
 
@@ -256,10 +214,10 @@ class TestContents:
         assert row[:2] == ["200", "10"]
         assert f"idn 0.3 ({ratios[0]:.1f} to {ratios[-1]:.1f} % wrong)" in row[2]
 
-    def test_models_are_kept_apart(self):
+    def test_models_are_kept_apart(self, make_cells, parse_page):
         made = make_cells(data=("photos",), seeds=(0,), noises=SETTINGS[:1])
         other = [dataclasses.replace(one, model="other", metrics={**one.metrics, "clean_f1": 0.25}) for one in made]
-        page = Page(render_report_page(made + other))
+        page = parse_page(render_report_page(made + other))
         assert [text for text in texts(page.all("h2")) if "frozen" in text] == ["bridge-lite0, frozen", "other, frozen"]
         assert rows_of(page, "model-1-clean-f1", 0)["gmm"] == ["25.0"]
         assert rows_of(page, "model-0-clean-f1", 0)["gmm"] != ["25.0"]
@@ -303,9 +261,9 @@ class TestPlots:
         assert wrong == sum(round(200 * one.actual_noise_ratio) for one in chosen)
         assert f"deft: {wrong} wrong labels" in texts(page.all("title", section="quality"))
 
-    def test_deft_and_the_best_others_have_histograms(self):
+    def test_deft_and_the_best_others_have_histograms(self, make_cells, parse_page):
         made = make_cells(data=("photos",), seeds=(0,), noises=SETTINGS[:1], selectors=("aum", "gmm", "b", "c", "deft"))
-        titles = texts(Page(render_report_page(made)).all("title", section="quality"))
+        titles = texts(parse_page(render_report_page(made)).all("title", section="quality"))
         assert list(dict.fromkeys(text.split(":")[0] for text in titles)) == ["deft", "aum", "gmm", "b"]
 
     def test_looks_are_the_same_throughout(self, html, page):
@@ -354,19 +312,19 @@ class TestSafety:
         assert colours
         assert all(re.fullmatch(r"var\(--[a-z0-9-]+\)", one) and f"{one[4:-1]}:" in style["text"] for one in colours)
 
-    def test_hostile_names(self, tmp_path):
+    def test_hostile_names(self, tmp_path, make_cells, parse_page):
         made = make_cells(data=(HOSTILE["data"],), noises=((HOSTILE["noise"], 0.2),), selectors=HOSTILE["selectors"])
         made = [dataclasses.replace(one, is_told_noise_ratio=True, model="<i>", git_commit="<u>") for one in made]
         made.append(failed(dataclasses.replace(made[0], seed=9)))
         file = write_report_page(made, tmp_path / "new" / "page.html", title="</title><script>alert(0)</script>")
-        page = Page(file.read_text(encoding="utf-8"))
+        page = parse_page(file.read_text(encoding="utf-8"))
         assert not {one["tag"] for one in page.elements} & {"script", "img", "b", "i", "u"}
         assert texts(page.all("h3", section="clean-f1"))[0] == HOSTILE["data"]
         assert "</script><script>alert(2)</script> *" in rows_of(page, "clean-f1", 0)
         assert "{{ 7 * 7 }}&amp; *" in rows_of(page, "clean-f1", 0)
         assert any("$a_{b" in text for text in texts(page.all("text")))
 
-    def test_settings_of_matplotlib_are_left_alone(self, monkeypatch):
+    def test_settings_of_matplotlib_are_left_alone(self, monkeypatch, make_cells):
         import matplotlib
 
         monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
@@ -381,8 +339,8 @@ class TestLittle:
     @pytest.mark.parametrize(
         "little", [{"seeds": (4,)}, {"selectors": ("gmm",)}, {"noises": SETTINGS[3:]}], ids=lambda one: next(iter(one))
     )
-    def test_one_alone(self, little):
-        page = Page(render_report_page(make_cells(**{"data": ("photos",), "noises": SETTINGS[:2], **little})))
+    def test_one_alone(self, little, make_cells, parse_page):
+        page = parse_page(render_report_page(make_cells(**{"data": ("photos",), "noises": SETTINGS[:2], **little})))
         note = " ".join(texts(page.all("p")))
         assert len(page.all("figcaption", section="precision")) == len(little.get("noises", SETTINGS[:2]))
         assert ("Friedman" in note) == ("seeds" in little)
@@ -390,23 +348,23 @@ class TestLittle:
         assert bool(page.all("div", **{"aria-label": "Critical-difference diagram"})) == ("selectors" not in little)
         assert any("±" in text for text in texts(page.all("td"))) == ("seeds" not in little)
 
-    def test_all_failed(self):
-        page = Page(render_report_page([failed(one) for one in make_cells(data=("photos",), seeds=(0,))]))
+    def test_all_failed(self, make_cells, parse_page):
+        page = parse_page(render_report_page([failed(one) for one in make_cells(data=("photos",), seeds=(0,))]))
         assert [one["aria-labelledby"] for one in page.all("section")] == ["failed", "clean-f1", "auroc", "runs"]
         assert set(rows_of(page, "auroc", 0)["gmm"]) == {"failed"}
 
-    def test_scores_at_the_ends(self):
+    def test_scores_at_the_ends(self, make_cells, parse_page):
         made = make_cells(data=("photos",), noises=SETTINGS[:1], seeds=(0,))
         ends = [{"clean_precision": 1.0, "clean_recall": 1.0, "clean_f1": 1.0, "auroc": 1.0, "auprc": 1.0}]
         ends += [{"clean_precision": 0.0, "clean_recall": 0.0, "clean_f1": 0.0, "auroc": 0.0, "auprc": None}]
         ends += [{"clean_precision": None, "clean_recall": 0.0, "clean_f1": 0.0, "auroc": None, "auprc": None}] * 4
         made = [dataclasses.replace(one, metrics=end, seconds=0.0) for one, end in zip(made, ends, strict=True)]
-        titles = texts(Page(render_report_page(made)).all("title", section="precision"))
+        titles = texts(parse_page(render_report_page(made)).all("title", section="precision"))
         assert [text.split(":")[0] for text in titles] == ["deft", "aum"]
 
-    def test_cells_without_histograms(self):
+    def test_cells_without_histograms(self, make_cells, parse_page):
         made = [dataclasses.replace(one, quality_histogram=None) for one in make_cells(seeds=(0,), noises=SETTINGS[:1])]
-        assert "quality" not in [one["aria-labelledby"] for one in Page(render_report_page(made)).all("section")]
+        assert "quality" not in [one["aria-labelledby"] for one in parse_page(render_report_page(made)).all("section")]
 
 
 class TestErrors:
@@ -433,15 +391,15 @@ class TestHistogram:
         for kind, chosen in (("right", is_right), ("wrong", ~is_right)):
             assert counts[kind] == np.bincount(place[chosen], minlength=20).tolist()
 
-    def test_a_cell_keeps_it(self, tmp_path):
-        cell = make_cell("deft")
+    def test_a_cell_keeps_it(self, tmp_path, measured):
+        cell = measured("deft")
         write_cell(tmp_path / "cell.json", cell)
         found = read_cell(tmp_path / "cell.json")
         assert found == cell
         assert sum(found.quality_histogram["right"]) + sum(found.quality_histogram["wrong"]) == 200
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, make_cells, parse_page):
     made = make_cells(data=("photos",), noises=SETTINGS[:2], seeds=(0, 1))
     for one in made:
         names = {"data": one.data, "model": one.model, "tuning": one.tuning, "setting": one.setting}
@@ -454,7 +412,7 @@ def test_command(tmp_path):
     options = ["report", str(tmp_path / "results"), "--published", str(published), "--title", "Mine"]
     done = CliRunner().invoke(bench, [*options, "--output", str(output)], catch_exceptions=False)
     assert (done.exit_code, done.output.strip()) == (0, f"wrote {output}")
-    page = Page(output.read_text(encoding="utf-8"))
+    page = parse_page(output.read_text(encoding="utf-8"))
     assert rows_of(page, "clean-f1", 0)["gmm"][1].endswith("(84.7)")
     assert texts(page.all("h1")) == ["Mine"]
 
