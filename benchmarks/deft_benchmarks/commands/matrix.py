@@ -87,7 +87,9 @@ def table(
 ) -> None:
     """Make tables of the cells below RESULTS: means over seeds with 95 % intervals, and mean ranks."""
     from deft_benchmarks.matrix.cells import read_cells
-    from deft_benchmarks.tables.scores import PUBLISHED, read_published, summarise, to_frame
+    from deft_benchmarks.tables.lines import summarise
+    from deft_benchmarks.tables.published import PUBLISHED, read_published
+    from deft_benchmarks.tables.writing import to_frame
 
     cells = read_cells(list(results))
     found = read_published(published or PUBLISHED)
@@ -109,7 +111,7 @@ def report(results: tuple[Path, ...], published: Path | None, title: str, output
     """
     from deft_benchmarks.matrix.cells import read_cells
     from deft_benchmarks.pages.page import write_report_page
-    from deft_benchmarks.tables.scores import PUBLISHED, read_published
+    from deft_benchmarks.tables.published import PUBLISHED, read_published
 
     found = read_published(published or PUBLISHED)
     file = write_report_page(read_cells(list(results)), output, published=found, title=title)
@@ -152,21 +154,12 @@ def _print_tables(
 ) -> None:
     from rich.console import Console
 
+    from deft_benchmarks.tables.layout import overview, score_tables, variant_tables
+    from deft_benchmarks.tables.lines import by_model, summarise
+    from deft_benchmarks.tables.metrics import LOWER_IS_BETTER, is_in_percent
+    from deft_benchmarks.tables.published import PUBLISHED_MODEL
     from deft_benchmarks.tables.ranks import rank_selectors
-    from deft_benchmarks.tables.scores import (
-        LOWER_IS_BETTER,
-        PUBLISHED_MODEL,
-        by_model,
-        is_in_percent,
-        markdown,
-        overview,
-        ranking_rows,
-        rich_table,
-        score_tables,
-        summarise,
-        table_text,
-        variant_tables,
-    )
+    from deft_benchmarks.tables.writing import markdown, ranking_rows, rich_table, table_text
 
     for (model, group), metric in itertools.product(by_model(cells).items(), metrics):
         lines = summarise(group, published)

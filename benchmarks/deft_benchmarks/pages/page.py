@@ -15,27 +15,18 @@ from deft_benchmarks.pages.marks import Mark, draw_key, marks_of
 from deft_benchmarks.pages.rank_diagram import rank_diagram
 from deft_benchmarks.pages.report_plots import PlotSection, plot_sections
 from deft_benchmarks.pages.svg import drawing_style, require_matplotlib, to_svg
+from deft_benchmarks.tables.layout import ScoreTable, overview, score_tables, variant_tables
+from deft_benchmarks.tables.lines import Line, by_model, summarise
+from deft_benchmarks.tables.metrics import LOWER_IS_BETTER
+from deft_benchmarks.tables.published import PUBLISHED_MODEL, Published
 from deft_benchmarks.tables.ranks import Ranking, rank_selectors
-from deft_benchmarks.tables.scores import (
-    LOWER_IS_BETTER,
-    PUBLISHED_MODEL,
-    Line,
-    ScoreTable,
-    by_model,
-    overview,
-    ranking_rows,
-    score_tables,
-    summarise,
-    variant_tables,
-)
+from deft_benchmarks.tables.writing import ranking_rows
 from deft_plugin.compute import write_text
 from deft_plugin.errors import InputError
 from deft_plugin.report import csp_hash, read_asset, read_template
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-Published = dict[tuple[str, str, str], dict[str, float]]
 
 METRICS = {"clean_f1": "Clean F1 (%)", "auroc": "AUROC of label quality"}
 STYLES = (("deft_plugin.report", "base.css"), ("deft_benchmarks", "bench_report.css"))
@@ -91,7 +82,7 @@ def write_report_page(
     cells : sequence of Cell
     file : Path
     published : dict, optional
-        See `deft_benchmarks.tables.scores.read_published`.
+        See `deft_benchmarks.tables.published.read_published`.
     title : str
 
     Raises

@@ -11,7 +11,7 @@ import numpy as np
 from deft_benchmarks.matrix.cell_metrics import HISTOGRAM_BINS
 from deft_benchmarks.pages.marks import Mark, draw_mark
 from deft_benchmarks.pages.svg import TIP, colour
-from deft_benchmarks.tables.ranks import Mean
+from deft_benchmarks.tables.lines import Mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

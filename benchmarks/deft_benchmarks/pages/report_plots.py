@@ -19,7 +19,7 @@ from deft_benchmarks.pages.plots import (
     seconds_and_f1,
 )
 from deft_benchmarks.pages.svg import to_svg
-from deft_benchmarks.tables.scores import Line, order_selectors
+from deft_benchmarks.tables.lines import Line, order_selectors
 
 if TYPE_CHECKING:
     from markupsafe import Markup

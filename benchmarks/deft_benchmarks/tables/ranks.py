@@ -1,4 +1,4 @@
-"""Selectors over many blocks: means with intervals, mean ranks, and whether ranks differ by more than chance."""
+"""Selectors over many blocks: mean ranks, and whether they differ by more than chance."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from deft_benchmarks.matrix.cells import Cell
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean:
-    """Mean over seeds, with the half-width of its 95 % interval (Student's t); None for one seed alone."""
-
-    value: float
-    half_width: float | None
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +49,18 @@ class Ranking:
     left_out: tuple[str, ...]
 
 
-def mean_of(values: Sequence[float]) -> Mean:
-    """Average over seeds.
-
-    Examples
-    --------
-    >>> mean_of([1.0, 2.0, 3.0])
-    Mean(value=2.0, half_width=2.484..., count=3)
-    """
-    from scipy.stats import t
-
-    array = np.asarray(values, np.float64)
-    if len(array) < 2:
-        return Mean(value=float(array.mean()), half_width=None, count=len(array))
-    error = array.std(ddof=1) / np.sqrt(len(array))
-    return Mean(value=float(array.mean()), half_width=float(t.ppf(0.975, len(array) - 1) * error), count=len(array))
-
-
 def rank_selectors(cells: Sequence[Cell], metric: str, *, lower_is_better: bool = False) -> Ranking:
     """Rank the selectors in each block, and average.
 
     Variants, selectors that are told the true noise ratio, and those without any score are not ranked. Blocks in which
     a selector is missing or has failed are left out. Seeds of one setting are not independent, so the
     blocks are settings: scores are averaged over seeds first.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    metric : str
+    lower_is_better : bool
     """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 

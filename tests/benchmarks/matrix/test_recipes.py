@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from deft_benchmarks.matrix.recipes import Recipe, find_recipe, load_data, read_label_file
-from deft_benchmarks.tables.scores import read_published
+from deft_benchmarks.tables.published import read_published
 from PIL import Image
 
 from deft_plugin import FinetuneSettings
