@@ -79,7 +79,8 @@ def register_datasets(register: Register[DatasetLoader, None]) -> None:
 @hookimpl
 def register_commands(app: click.Group) -> None:
     """Add ``deft demo`` and ``deft bench``."""
-    from deft_benchmarks.commands.bench import bench, demo
+    from deft_benchmarks.commands.bench import bench
+    from deft_benchmarks.commands.demo import demo
 
     app.add_command(demo)
     app.add_command(bench)

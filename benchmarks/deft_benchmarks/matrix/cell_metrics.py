@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +16,39 @@ BINS = 15
 HISTOGRAM_BINS = 20
 
 
+def score_verdicts(detection: Detection, is_right: np.ndarray, *, per_class: bool) -> dict[str, Any]:
+    """Score a detection against the truth.
+
+    Parameters
+    ----------
+    detection : Detection
+    is_right : np.ndarray of shape (N,), bool
+        True where the given label is the true one.
+    per_class : bool
+        Score the examples of each class, too.
+
+    Returns
+    -------
+    dict
+        ``metrics``, ``per_class`` and ``quality_histogram`` of a `deft_benchmarks.matrix.cells.Cell`.
+    """
+    is_clean, quality = ~detection.is_label_issue, detection.label_quality
+    metrics = cell_metrics(is_clean, quality, is_right)
+    precision, recall = batch_means(detection, is_right)
+    if precision is not None:
+        metrics |= {"batch_mean_clean_precision": precision, "batch_mean_clean_recall": recall}
+    of_classes = metrics_of_classes(is_clean, quality, is_right, detection) if per_class else None
+    return {"metrics": metrics, "per_class": of_classes, "quality_histogram": quality_histogram(quality, is_right)}
+
+
 def cell_metrics(is_clean: np.ndarray, label_quality: np.ndarray, is_right: np.ndarray) -> dict[str, float | None]:
     """Score verdicts (N,) against the truth.
 
     Returns
     -------
     dict
-        The fields of `deft_benchmarks.matrix.metrics.DetectionMetrics`, ``noise_miss_rate_at_budget`` (lower is better)
-        and
-        ``calibration_error`` (lower is better).
+        The fields of `deft_benchmarks.matrix.metrics.DetectionMetrics`, ``noise_miss_rate_at_budget`` and
+        ``calibration_error``; lower is better in both of these.
     """
     scores: dict[str, float | None] = dataclasses.asdict(detection_metrics(is_clean, label_quality, is_right))
     scores["noise_miss_rate_at_budget"] = noise_miss_rate_at_budget(label_quality, is_right)

@@ -44,8 +44,7 @@ class Cell:
         The selector that this one changes in one respect; variants are compared with it, and not ranked.
     metrics : dict of str to (float or None)
         See `deft_benchmarks.matrix.cell_metrics.cell_metrics`; of the faithful protocol also means over mini-batches.
-        Empty if
-        the cell failed.
+        Empty if the cell failed.
     per_class : dict, optional
     details : dict
         What the selector says of itself.
@@ -53,8 +52,8 @@ class Cell:
         Of this selector, in a run that others have used before it in the order of `order`.
     order : list of str
         Selectors of the run, in the order in which they ran.
-    peak_memory_mb : float
-        Highest resident memory of the process while the selector ran.
+    peak_memory_mb : float, optional
+        Highest resident memory of the process while the selector ran; None where the system does not tell.
     encoder_passes : int
         Passes over all images that this data set has cost in this command: 0 if the features were cached, else 1.
     versions : dict of str to str
@@ -90,7 +89,7 @@ class Cell:
     details: dict[str, Any]
     seconds: float
     order: list[str]
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     encoder_passes: int
     versions: dict[str, str]
     machine: str

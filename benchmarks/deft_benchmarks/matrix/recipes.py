@@ -64,8 +64,8 @@ class Recipe:
     keep_where : str, optional
         Column of bool; rows without it are left out. Data without the column are taken whole.
     human_labels : HumanLabels, optional
-    training : FinetuneSettings
-        The paper's settings for tunings that train the encoder.
+    training : FinetuneSettings, optional
+        The paper's settings for tunings that train the encoder; without them, those of the selectors.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Recipe:
     names_are_wordnet_ids: bool = False
     keep_where: str | None = None
     human_labels: HumanLabels | None = None
-    training: FinetuneSettings = field(default_factory=FinetuneSettings)
+    training: FinetuneSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def load_data(recipe: Recipe, plugins: Plugins, root: Path | None) -> TrueData:
     InputError
         If the data are not there, or are not what the recipe says.
     """
-    raw = _load_raw(recipe, plugins, root)
+    raw = load_raw(recipe, plugins, root)
     if not hasattr(raw, "features"):
         data = read_image_data(raw)
         return TrueData(data=replace(data, class_names=_readable_names(recipe, data.class_names)))
@@ -149,25 +149,21 @@ def load_data(recipe: Recipe, plugins: Plugins, root: Path | None) -> TrueData:
     return TrueData(data=replace(truth, class_names=_readable_names(recipe, truth.class_names)), human_labels=human)
 
 
-def _read(path: Path) -> Recipe:
-    try:
-        text = json.loads(path.read_text(encoding="utf-8"))
-        items = {key: value for key, value in text["data"].items() if not key.startswith("_")}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"Expected {path} to be a recipe, a JSON object with 'data', but: {error!r}.") from error
-    known = [each.name for each in fields(Recipe) if each.name != "training"]
-    for key in items:
-        if key not in known:
-            raise InputError(f"Unknown key {key!r} in 'data' of {path}. {did_you_mean(key, known)}")
-    for key in ("label_columns", "drop_classes"):
-        if key in items:
-            items[key] = tuple(items[key])
-    if "human_labels" in items:
-        items["human_labels"] = HumanLabels(**items["human_labels"])
-    return Recipe(training=read_recipe(path), **items)
+def load_raw(recipe: Recipe, plugins: Plugins, root: Path | None) -> Any:
+    """Load the data of a recipe as they come, with all their rows, columns and names.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    plugins : Plugins
+    root : Path, optional
+        Folder of the files that recipes name.
 
-def _load_raw(recipe: Recipe, plugins: Plugins, root: Path | None) -> Any:
+    Raises
+    ------
+    InputError
+        If the data are not there.
+    """
     if recipe.registered is not None:
         return plugins.datasets.load(recipe.registered)
     if recipe.files is not None and (root is not None or Path(recipe.files).is_absolute()):
@@ -184,6 +180,24 @@ def _load_raw(recipe: Recipe, plugins: Plugins, root: Path | None) -> Any:
             f"Expected to load {recipe.name} from the hub ({recipe.hub}), but {type(error).__name__}: {error}. With "
             f"the files at hand, pass --data, the folder that holds {recipe.files or 'them'}."
         ) from error
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))
+        items = {key: value for key, value in text["data"].items() if not key.startswith("_")}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"Expected {path} to be a recipe, a JSON object with 'data', but: {error!r}.") from error
+    known = [each.name for each in fields(Recipe) if each.name != "training"]
+    for key in items:
+        if key not in known:
+            raise InputError(f"Unknown key {key!r} in 'data' of {path}. {did_you_mean(key, known)}")
+    for key in ("label_columns", "drop_classes"):
+        if key in items:
+            items[key] = tuple(items[key])
+    if "human_labels" in items:
+        items["human_labels"] = HumanLabels(**items["human_labels"])
+    return Recipe(training=read_recipe(path), **items)
 
 
 def _read_human_labels(recipe: Recipe, dataset: Any, root: Path | None) -> np.ndarray | None:

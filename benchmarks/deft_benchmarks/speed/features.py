@@ -11,15 +11,26 @@ from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
+    from deft_plugin.settings import RunSettings
     from deft_plugin.types import Backbone
 
 BARE_BATCHES = 20
 
 
 def measure_feature_pass(
-    data: Any, *, plugins: Plugins, model: str, device: str, batch_size: int, limit: int | None
+    data: Any, *, plugins: Plugins, settings: RunSettings, limit: int | None = None
 ) -> dict[str, Any]:
     """Time the whole pass (reading, decoding, encoding, writing) between two timings of the encoder alone.
+
+    Parameters
+    ----------
+    data : object
+        As `deft_plugin.detect` takes it.
+    plugins : Plugins
+    settings : RunSettings
+        Model, device and batch size are used.
+    limit : int, optional
+        Use the first rows only.
 
     Returns
     -------
@@ -29,8 +40,8 @@ def measure_feature_pass(
     from deft_plugin.compute import pick_device
     from deft_plugin.runs import compute_image_features
 
-    device = pick_device(device)
-    backbone = plugins.backbones.load(model, model).to(device)
+    device, batch_size = pick_device(settings.device), settings.batch_size
+    backbone = plugins.backbones.load(settings.model, settings.model).to(device)
     if limit and not hasattr(data, "select"):
         raise InputError("Expected a limit with a Hugging Face data set only. Measure a folder as a whole.")
     images = read_image_data(data.select(range(min(limit, len(data)))) if limit else data).images
@@ -40,12 +51,21 @@ def measure_feature_pass(
         compute_image_features(backbone, images, device=device, batch_size=batch_size, cache_dir=folder)
         whole = len(images) / (time.perf_counter() - started)
     after = bare_images_per_second(backbone, images, device, batch_size)
-    setting = {"model": model, "device": device, "batch_size": batch_size, "num_images": len(images)}
+    setting = {"model": settings.model, "device": device, "batch_size": batch_size, "num_images": len(images)}
     return speed_figures(setting, "pass", whole, bare=(before + after) / 2)
 
 
 def speed_figures(setting: dict[str, Any], what: str, images_per_second: float, *, bare: float) -> dict[str, Any]:
-    """Put a speed beside that of the bare encoder, with the setting of both."""
+    """Put a speed beside that of the bare encoder, with the setting of both.
+
+    Parameters
+    ----------
+    setting : dict
+        With the device.
+    what : str
+        Names the speed.
+    images_per_second, bare : float
+    """
     from deft_plugin.compute import compute_dtype
 
     return {
@@ -58,7 +78,15 @@ def speed_figures(setting: dict[str, Any], what: str, images_per_second: float, 
 
 
 def bare_images_per_second(backbone: Backbone, images: Any, device: str, batch_size: int) -> float:
-    """Time the encoder on one preprocessed batch again and again."""
+    """Time the encoder on one preprocessed batch again and again.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    images : ImageSource
+    device : str
+    batch_size : int
+    """
     import torch
 
     from deft_plugin.compute import autocast

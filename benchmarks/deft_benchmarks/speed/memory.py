@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,3 +28,18 @@ def held_bytes(device: str, *, peak: bool = False, reset: bool = False) -> int:
     key = "VmHWM:" if peak else "VmRSS:"
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def watch_peak() -> Callable[[], float | None]:
+    """Begin to watch the resident memory of this process.
+
+    Returns
+    -------
+    callable
+        Gives the highest since then in MB; None where the system does not tell, as outside Linux.
+    """
+    try:
+        held_bytes("cpu", reset=True)
+    except OSError:
+        return lambda: None
+    return lambda: round(held_bytes("cpu", peak=True) / 2**20, 1)

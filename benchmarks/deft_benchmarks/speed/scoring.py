@@ -15,6 +15,7 @@ from deft_plugin.data import read_image_data
 if TYPE_CHECKING:
     from deft_plugin import Detector
     from deft_plugin.plugins import Plugins
+    from deft_plugin.settings import RunSettings
 
 FEATURE_DIM = 1280
 NUM_CLASSES = 100
@@ -49,8 +50,15 @@ def measure_memory(counts: Sequence[int], *, report: Callable[[int, float, float
     return found
 
 
-def measure_images(data: Any, *, plugins: Plugins, model: str, device: str, batch_size: int) -> dict[str, Any]:
+def measure_images(data: Any, *, plugins: Plugins, settings: RunSettings) -> dict[str, Any]:
     """Train a frozen detector on the data, score them as a stream, and time the encoder alone before and after.
+
+    Parameters
+    ----------
+    data : datasets.Dataset
+    plugins : Plugins
+    settings : RunSettings
+        Model, device and batch size are used.
 
     Returns
     -------
@@ -60,7 +68,7 @@ def measure_images(data: Any, *, plugins: Plugins, model: str, device: str, batc
     from deft_plugin import Deft, detect
     from deft_plugin.compute import pick_device
 
-    device = pick_device(device)
+    model, device, batch_size = settings.model, pick_device(settings.device), settings.batch_size
     deft = Deft()
     detect(data, method=deft, model=model, device=device, plugins=plugins)
     assert deft.trained is not None

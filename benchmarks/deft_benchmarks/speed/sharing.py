@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft_benchmarks.noise.instance import put_noise_in
 from deft_plugin.judging import judge
 from deft_plugin.runs import prepare_run
-from deft_plugin.settings import RunSettings
 
 if TYPE_CHECKING:
     from deft_benchmarks.matrix.recipes import TrueData
     from deft_plugin.plugins import Plugins
+    from deft_plugin.settings import RunSettings
 
 
 def measure_sharing(
@@ -23,16 +22,21 @@ def measure_sharing(
     *,
     plugins: Plugins,
     selectors: Sequence[str],
-    model: str,
-    device: str,
+    settings: RunSettings,
     noise_ratio: float,
-    cache_dir: Path | None,
     report: Callable[[str, float], None],
 ) -> dict[str, Any]:
     """Time each selector in a run of its own, and all in one run, on the same noisy labels; features are cached before.
 
     Parameters
     ----------
+    truth : TrueData
+    plugins : Plugins
+    selectors : sequence of str
+    settings : RunSettings
+        Model, device and so on.
+    noise_ratio : float in [0, 1)
+        Of symmetric noise.
     report : callable
         Told of each selector, or "all", with its seconds.
 
@@ -44,13 +48,7 @@ def measure_sharing(
     data = truth.data
     symmetric = plugins.noise_models.get("sym")
     given = put_noise_in(symmetric.loader(), data, traits=symmetric.traits, noise_ratio=noise_ratio, seed=0)
-    settings = RunSettings(
-        model=model,
-        device=device,
-        cache_dir=cache_dir,
-        noise_ratio=float((given != data.labels).mean()),
-        noise_ratio_source="oracle",
-    )
+    settings = replace(settings, noise_ratio=float((given != data.labels).mean()), noise_ratio_source="oracle")
     noisy = replace(data, labels=given)
     prepare_run(noisy, settings=settings, plugins=plugins)  # the pass over the images
 

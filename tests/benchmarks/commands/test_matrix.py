@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-import warnings
 
 import pandas as pd
 import pytest
 
-from deft_plugin.cli import main
 from deft_plugin.plugins import load_plugins
-
-
-@pytest.fixture
-def deft(monkeypatch, capsys, fake_model):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["deft", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return caught.value.code or 0, shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture
@@ -63,7 +46,7 @@ def test_what_another_tuning_leaves_out(deft, colour_folder, tmp_path, monkeypat
     monkeypatch.setattr(
         "deft_benchmarks.matrix.runner.run_matrix", lambda _recipes, matrix, _plugins, report: told.append(matrix)
     )
-    monkeypatch.setattr("deft_benchmarks.commands.matrix._print_tables", lambda *_args, **_settings: None)
+    monkeypatch.setattr("deft_benchmarks.commands.matrix.print_tables", lambda *_args, **_settings: None)
     told = []
     _, out, _ = deft("bench", "run", colour_folder, "--model", "fake", "--tuning", "lora", "--results", tmp_path)
     assert "deft_posterior is left out: it needs --tuning frozen" in out

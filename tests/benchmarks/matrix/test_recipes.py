@@ -13,7 +13,6 @@ from deft_benchmarks.matrix.recipes import Recipe, find_recipe, load_data, read_
 from deft_benchmarks.tables.published import read_published
 from PIL import Image
 
-from deft_plugin import FinetuneSettings
 from deft_plugin.errors import InputError
 from deft_plugin.plugins import load_plugins
 
@@ -167,7 +166,7 @@ def test_without_network(plugins, monkeypatch):
 def test_registered_data_and_paths(plugins, colour_folder):
     assert find_recipe("clothing_demo", plugins).registered == "clothing_demo"
     recipe = find_recipe(str(colour_folder), plugins)
-    assert recipe.training == FinetuneSettings()
+    assert recipe.training is None
     assert len(load_data(recipe, plugins, None).data.labels) == 120
     with pytest.raises(InputError, match=r"Expected a recipe .*clothing_demo.* but got 'nothing'"):
         find_recipe("nothing", plugins)

@@ -11,7 +11,8 @@ from deft_benchmarks.matrix.cell_metrics import calibration_error, cell_metrics,
 from deft_benchmarks.matrix.cells import read_cells
 from deft_benchmarks.matrix.metrics import detection_metrics
 from deft_benchmarks.matrix.recipes import Recipe
-from deft_benchmarks.matrix.runner import MatrixSettings, Noise, run_matrix
+from deft_benchmarks.matrix.runner import run_matrix
+from deft_benchmarks.matrix.settings import MatrixSettings, Noise
 from deft_benchmarks.noise.labels import symmetric
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from deft_plugin import FinetuneSettings, Selection, judging
 from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.plugins import load_plugins
 from deft_plugin.runs import features
+from deft_plugin.settings import RunSettings
 from deft_plugin.types import SelectorTraits
 
 SELECTORS = ("deft", "label_match", "gmm", "small_loss")
@@ -34,26 +36,16 @@ class Broken:
 
 
 @pytest.fixture
-def clean_folder(colour_maker, tmp_path):
-    """150 images with their true labels."""
-    colours = colour_maker(num_examples=150, noise_ratio=0.0)
-    for row, (image, label) in enumerate(zip(colours.images, colours.labels, strict=True)):
-        folder = tmp_path / "photos" / colours.names[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        image.save(folder / f"{row:03d}.png")
-    return tmp_path / "photos"
-
-
-@pytest.fixture
 def run(fake_model, install, make_plugin, clean_folder, tmp_path):
     def register_selectors(register):
         register("broken", Broken, summary="fails for seed 1", traits=SelectorTraits(consumes=("features",)))
 
     install(broken=make_plugin(register_selectors=register_selectors))
 
-    def go(recipes=None, **changes):
+    def go(recipes=None, *, model="fake", **changes):
         chosen = {"selectors": SELECTORS, "noises": [Noise(mode="sym", ratio=0.3)], "seeds": [0], **changes}
-        matrix = MatrixSettings(**{"model": "fake", "device": "cpu", "results": tmp_path / "results", **chosen})
+        settings = RunSettings(model=model, device="cpu")
+        matrix = MatrixSettings(run=settings, results=tmp_path / "results", **chosen)
         told = []
         recipes = recipes or [Recipe(name="colours", files=str(clean_folder))]
         cells = run_matrix(recipes, matrix, load_plugins(), report=lambda cell, is_old: told.append((cell, is_old)))
@@ -97,7 +89,7 @@ def test_selectors_of_a_block_see_the_same_labels(run, tmp_path):
 def test_what_is_there_is_not_run_again(run, monkeypatch):
     first, _ = run()
     monkeypatch.setattr(judging, "judge", None)
-    monkeypatch.setattr("deft_benchmarks.matrix.runner.judge", None)
+    monkeypatch.setattr("deft_benchmarks.matrix.blocks.judge", None)
     again, told = run()
     assert again == first
     assert all(is_old for _, is_old in told)

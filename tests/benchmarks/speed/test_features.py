@@ -7,6 +7,7 @@ from deft_benchmarks.speed.features import BARE_BATCHES, measure_feature_pass
 
 from deft_plugin.errors import InputError
 from deft_plugin.plugins import load_plugins
+from deft_plugin.settings import RunSettings
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def measure(fake_model, colours):
     )
 
     def run(data=data, limit=None):
-        settings = {"model": "fake", "device": "cpu", "batch_size": 16, "limit": limit}
-        return measure_feature_pass(data, plugins=load_plugins(), **settings)
+        settings = RunSettings(model="fake", device="cpu", batch_size=16)
+        return measure_feature_pass(data, plugins=load_plugins(), settings=settings, limit=limit)
 
     return run
 

@@ -4,6 +4,7 @@ from deft_benchmarks.demo_data import load_clothing_demo
 from deft_benchmarks.speed.scoring import measure_images, measure_memory
 
 from deft_plugin.plugins import load_plugins
+from deft_plugin.settings import RunSettings
 
 
 def test_memory_stays():
@@ -15,7 +16,9 @@ def test_memory_stays():
 
 def test_images(fake_model, monkeypatch):
     data = load_clothing_demo().select(range(0, 1400, 7))
-    found = measure_images(data, plugins=load_plugins(), model="fake", device="cpu", batch_size=16)
+    found = measure_images(
+        data, plugins=load_plugins(), settings=RunSettings(model="fake", device="cpu", batch_size=16)
+    )
     assert found["num_images"] == 200
     assert found["stream_images_per_second"] > 0
     assert found["ratio"] > 0

@@ -4,6 +4,7 @@ from deft_benchmarks.matrix.recipes import Recipe, load_data
 from deft_benchmarks.speed.sharing import measure_sharing
 
 from deft_plugin.plugins import load_plugins
+from deft_plugin.settings import RunSettings
 
 
 def test_together_is_less_than_the_sum(fake_model, colour_folder):
@@ -13,10 +14,8 @@ def test_together_is_less_than_the_sum(fake_model, colour_folder):
         truth,
         plugins=plugins,
         selectors=("small_loss", "gmm", "label_match"),
-        model="fake",
-        device="cpu",
+        settings=RunSettings(model="fake", device="cpu"),
         noise_ratio=0.3,
-        cache_dir=None,
         report=lambda name, seconds: told.append(name),
     )
     assert told == ["small_loss", "gmm", "label_match", "all"]

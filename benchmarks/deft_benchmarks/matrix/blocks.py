@@ -1,0 +1,267 @@
+"""Selectors on one data set with one noise and seed: a block, in which all of them share one run."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deft_benchmarks.matrix.cell_metrics import score_verdicts
+from deft_benchmarks.matrix.cells import Cell
+from deft_benchmarks.matrix.origin import find_origin
+from deft_benchmarks.matrix.recipes import Recipe, TrueData, load_data
+from deft_benchmarks.matrix.settings import HUMAN, MatrixSettings, Noise
+from deft_benchmarks.noise.instance import put_noise_in, read_pixels
+from deft_benchmarks.speed.memory import watch_peak
+from deft_plugin.errors import InputError
+from deft_plugin.judging import judge
+from deft_plugin.runs import PreparedRun, prepare_run, relabel
+from deft_plugin.types import DescribedNoise
+
+if TYPE_CHECKING:
+    from deft_plugin import Detection
+    from deft_plugin.plugins import Plugins
+    from deft_plugin.types import EpochEnd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One noise and seed on one data set, which selectors are compared in.
+
+    Attributes
+    ----------
+    noise : Noise
+    seed : int
+    given_labels : np.ndarray of shape (N,), int64
+        With the noise in them.
+    actual_ratio : float in [0, 1]
+        Share of labels that differ from the true ones.
+    noise_details : dict
+        What the noise depends on beside ratio and seed.
+    """
+
+    noise: Noise
+    seed: int
+    given_labels: np.ndarray
+    actual_ratio: float
+    noise_details: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a selector did in a block.
+
+    Attributes
+    ----------
+    cell : Cell
+    detection : Detection, optional
+        None if the selector failed.
+    error : Exception, optional
+        Why it failed.
+    """
+
+    cell: Cell
+    detection: Detection | None
+    error: Exception | None
+
+    def require_detection(self) -> Detection:
+        """Give the detection, or raise what the selector has failed with."""
+        if self.error is not None:
+            raise self.error
+        assert self.detection is not None
+        return self.detection
+
+
+class DataBench:
+    """All blocks of one data set: images, features and zero-shot logits are shared by all of them.
+
+    It reads and writes no cells: that is what `run_matrix` does, and what ``deft demo`` does not.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    settings : MatrixSettings
+    plugins : Plugins
+    feature_progress : callable, optional
+        Told of the images that are encoded, and of how many there are.
+    epoch_end : callable, optional
+        Told of each training epoch of DeFT.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such selector or noise model.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        settings: MatrixSettings,
+        plugins: Plugins,
+        *,
+        feature_progress: Callable[[int, int], None] | None = None,
+        epoch_end: Callable[[EpochEnd], None] | None = None,
+    ) -> None:
+        for name in settings.selectors:
+            plugins.selectors.load(name)
+        for noise in settings.noises:
+            if noise.mode != HUMAN:
+                plugins.noise_models.load(noise.mode)
+        self._recipe, self._settings, self._plugins = recipe, settings, plugins
+        self._feature_progress, self._epoch_end = feature_progress, epoch_end
+        self._base: PreparedRun | None = None
+
+    @cached_property
+    def truth(self) -> TrueData:
+        """The data, with the true labels."""
+        return load_data(self._recipe, self._plugins, self._settings.data_root)
+
+    @property
+    def has_human_labels(self) -> bool:
+        """Tell whether there are wrong labels that people gave."""
+        return self._recipe.human_labels is not None and self.truth.human_labels is not None
+
+    @property
+    def feature_seconds(self) -> float:
+        """Time that the image features took, which all blocks share; 0 if they were cached, or not yet needed."""
+        return 0.0 if self._base is None else self._base.feature_seconds
+
+    def block(self, noise: Noise, seed: int) -> Block:
+        """Put noise into the labels.
+
+        Parameters
+        ----------
+        noise : Noise
+        seed : int
+            Of the noise, and of the selectors that judge it.
+
+        Raises
+        ------
+        InputError
+            If the noise ratio is not in [0, 1), or there are no human labels.
+        """
+        given, actual, details = self._noisy_labels(noise, seed)
+        return Block(noise=noise, seed=seed, given_labels=given, actual_ratio=actual, noise_details=details)
+
+    def judge(self, block: Block, selectors: Sequence[str]) -> Iterator[Judged]:
+        """Let selectors judge a block, one after the other: all of them share one run.
+
+        Selectors that need a noise ratio are told the true one: an oracle, and marked as one.
+
+        Parameters
+        ----------
+        block : Block
+        selectors : sequence of str
+            They run in this order, but variants go last.
+        """
+        order = sorted(selectors, key=self._is_variant)
+        prepared = self._prepare(block)
+        common = {**self._setting(prepared, block), "order": order}
+        is_right = block.given_labels == self.truth.data.labels
+        for name in order:
+            yield self._run(name, prepared, is_right, common)
+
+    def _is_variant(self, name: str) -> bool:
+        """Variants go last: what they share with their selector counts as its time."""
+        return self._plugins.selectors.get(name).traits.variant_of is not None
+
+    def _run(self, name: str, prepared: PreparedRun, is_right: np.ndarray, common: dict[str, Any]) -> Judged:
+        peak = watch_peak()
+        started = time.perf_counter()
+        selector, traits = self._plugins.selectors.load(name), self._plugins.selectors.get(name).traits
+        scores: dict[str, Any] = {"metrics": {}, "per_class": None}
+        detection, error = None, None
+        try:
+            detection = judge(prepared, name, selector)
+            scores = score_verdicts(detection, is_right, per_class=self._settings.per_class)
+        except Exception as raised:
+            detection, error = None, raised
+        details = {} if detection is None else dict(detection.details)
+        cell = Cell(
+            **common,
+            selector=name,
+            consumes=list(traits.consumes),
+            is_told_noise_ratio=details.get("noise_ratio_source") == "oracle",
+            variant_of=traits.variant_of,
+            **scores,
+            details=details,
+            seconds=round(time.perf_counter() - started, 3),
+            peak_memory_mb=peak(),
+            error=None if error is None else "".join(traceback.format_exception_only(error)).strip(),
+        )
+        return Judged(cell=cell, detection=detection, error=error)
+
+    def _setting(self, prepared: PreparedRun, block: Block) -> dict[str, Any]:
+        """Fields that all cells of a block have in common."""
+        from deft_plugin.compute import compute_dtype
+        from deft_plugin.tuning import pick_tuning
+
+        backbone, _ = prepared.run.require_images()
+        device, noise, given = prepared.run.device, block.noise, block.given_labels
+        return {
+            "data": self._recipe.name,
+            "num_examples": len(given),
+            "num_classes": len(self.truth.data.class_names),
+            "noise": noise.mode,
+            "noise_ratio": block.actual_ratio if noise.mode == HUMAN else noise.ratio,
+            "actual_noise_ratio": block.actual_ratio,
+            "noise_details": block.noise_details,
+            "labels_hash": hashlib.sha256(np.ascontiguousarray(given, np.int64).tobytes()).hexdigest(),
+            "seed": block.seed,
+            "model": self._settings.run.model,
+            "tuning": pick_tuning(self._settings.run.tuning, backbone, device),
+            "device": device,
+            "dtype": str(compute_dtype(device)).removeprefix("torch."),
+            "encoder_passes": int(prepared.feature_seconds > 0),
+            **self._origin,
+        }
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return read_pixels(self.truth.data.images)
+
+    @cached_property
+    def _origin(self) -> dict[str, Any]:
+        """What code ran, the same for all cells of the data set."""
+        return find_origin()
+
+    def _noisy_labels(self, noise: Noise, seed: int) -> tuple[np.ndarray, float, dict[str, Any]]:
+        """Noisy labels (N,), their actual ratio, and what they depend on."""
+        truth = self.truth.data
+        details: dict[str, Any] = {}
+        if noise.mode == HUMAN:
+            given = self.truth.human_labels
+            if given is None:
+                raise InputError(f"Expected human labels in {self._recipe.name}, but it has none. Name a noise model.")
+        else:
+            models = self._plugins.noise_models
+            model, traits = models.load(noise.mode), models.get(noise.mode).traits
+            given = put_noise_in(
+                model, truth, traits=traits, noise_ratio=noise.ratio, seed=seed, pixels=lambda: self._pixels
+            )
+            details = model.describe(len(truth.class_names)) if isinstance(model, DescribedNoise) else {}
+        return given, float((given != truth.labels).mean()), details
+
+    def _prepare(self, block: Block) -> PreparedRun:
+        settings = replace(
+            self._settings.run,
+            training=self._recipe.training,
+            seed=block.seed,
+            noise_ratio=block.actual_ratio,
+            noise_ratio_source="oracle",
+        )
+        if self._base is None:
+            self._base = prepare_run(
+                replace(self.truth.data, label_column=None),  # no column holds the labels that are judged
+                settings=settings,
+                plugins=self._plugins,
+                feature_progress=self._feature_progress,
+                epoch_end=self._epoch_end,
+            )
+        return relabel(self._base, block.given_labels, settings, plugins=self._plugins)
