@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="deft-plugin")
+@click.version_option(package_name="deft-plugin", prog_name="deft")
 def app() -> None:
     """Find wrong labels in image data sets with a vision-language model."""
 

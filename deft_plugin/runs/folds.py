@@ -23,8 +23,8 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) 
     Examples
     --------
     >>> folds = deal_folds(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3]), 2, seed=0)
-    >>> folds[0] != folds[1], folds[2] != folds[3]
-    (np.True_, np.True_)
+    >>> bool(folds[0] != folds[1]), bool(folds[2] != folds[3])
+    (True, True)
     """
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     generator = np.random.default_rng(seed)

@@ -285,6 +285,7 @@ class TestColumns:
         assert repr(again) == "VerdictColumns(60 rows, 3 classes)"
 
 
+@pytest.mark.slow
 def test_apply_on_a_million_rows_takes_a_second():
     size = 1_000_000
     labels = np.random.default_rng(0).integers(0, 3, size)
