@@ -136,6 +136,8 @@ class Finetuning:
             is_warmup = batch.epoch <= self._settings.warmup_epochs
             result = self.step(batch.pixels, labels, complement, is_warmup=is_warmup)
         selected = torch.zeros((), device=self._device) if result is None else result.selected.sum().float()
+        # L_sim is a mean over what was selected in the whole batch, which only all processes together know. A batch
+        # without any gives NaN in the authors' code; here it gives 0.
         num_selected = self._workers.sum(selected).clamp(min=1)
         if result is None:
             return None
@@ -160,6 +162,7 @@ class Finetuning:
         text = self.prompts.encode()
         table = torch.zeros_like(self.seen["table"])
         rows = torch.arange(self._workers.rank, len(self._labels), self._workers.size)
+        # Nothing is learned here: examples are dealt to processes by row, whatever batches they were trained in.
         pieces = rows.split(self._settings.batch_size) if len(rows) else ()
         for piece, pixels in zip(pieces, self._views.clean(pieces), strict=True):
             margins, clean, predicted = self.step.judge(pixels, self._labels[piece].to(self._device), text)

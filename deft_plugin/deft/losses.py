@@ -36,6 +36,7 @@ def pseudo_labels(labels: Tensor, is_clean: Tensor, positive_logits: Tensor) -> 
 
 def complementary_labels(labels: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
     """Draw a label other than the given one, uniformly; the same shape as `labels`."""
+    # A shift by 1 … K-1 is never the label itself, and all others are equally probable.
     shift = torch.randint(1, num_classes, labels.shape, generator=generator).to(labels.device)
     return (labels + shift) % num_classes
 

@@ -77,6 +77,7 @@ class BatchScorer:
         self._backbone: Backbone | None = None
         self._tuned: AbstractContextManager[None] | None = None
 
+    # Sent to other processes without the model: each loads its own, once.
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_backbone": None, "_tuned": None}
 
@@ -102,6 +103,7 @@ class BatchScorer:
             If an image cannot be read, unless such rows are flagged.
         """
         indices = np.array([label_index(label, self._class_names) for label in self._column(batch, self._label_column)])
+        # A data set may count its classes in another order than the detector: they are matched by name.
         labels = self.detector.known_labels(indices, self._class_names) if len(indices) else indices
         features, readable = self._features(batch)
         quality, is_issue = np.zeros(len(labels)), np.ones(len(labels), bool)

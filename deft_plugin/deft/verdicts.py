@@ -70,6 +70,7 @@ def background_logits(positive_logits: Tensor, transition: Tensor, labels: Tenso
     # A pair of classes that never went wrong would be impossible for ever: a floor instead of log 0.
     log_t = transition.clamp(min=1e-12).log()
     weights = log_t.T[labels]  # (..., K): log T_jy over j
+    # Against the label itself being right: log T_yy is taken off, so that both sides weigh the same prior.
     own = weights.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     others = (positive_logits + weights).scatter(-1, labels.unsqueeze(-1), float("-inf"))
     return others.logsumexp(dim=-1) - own
