@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from deft_plugin.settings import DEFAULT_MODEL, FROZEN, TUNINGS, RunSettings, read_recipe
+from deft_plugin.settings import TUNINGS, OnBadImage, RunSettings, read_recipe
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
+_DEFAULTS = RunSettings()
+
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "model": click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A backbone; see `deft plugins`."),
+    "model": click.option(
+        "--model", default=_DEFAULTS.model, show_default=True, help="A backbone; see `deft plugins`."
+    ),
     "tuning": click.option(
-        "--tuning", default="auto", show_default=True, help=f"{FROZEN}, {', '.join(TUNINGS[2:])} or auto."
+        "--tuning", default=_DEFAULTS.tuning, show_default=True, help=f"{', '.join(TUNINGS[1:])} or auto."
     ),
     "training": click.option(
         "--recipe",
@@ -24,21 +28,21 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         type=click.Path(exists=True, path_type=Path),
         help="JSON file: protocol, epochs … of training.",
     ),
-    "device": click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps … or auto."),
+    "device": click.option("--device", default=_DEFAULTS.device, show_default=True, help="cpu, cuda, mps … or auto."),
     "precision": click.option(
-        "--precision", default="auto", show_default=True, help="float32, bfloat16, float16 or auto."
+        "--precision", default=_DEFAULTS.precision, show_default=True, help="float32, bfloat16, float16 or auto."
     ),
     "batch_size": click.option(
         "--batch-size",
-        default=64,
+        default=_DEFAULTS.batch_size,
         show_default=True,
         type=click.IntRange(min=1),
         help="Images that go through the encoder at a time.",
     ),
-    "seed": click.option("--seed", default=0, show_default=True, help="Of all that is random."),
+    "seed": click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Of all that is random."),
     "n_folds": click.option(
         "--n-folds",
-        default=10,
+        default=_DEFAULTS.n_folds,
         show_default=True,
         type=click.IntRange(min=2),
         help="Folds that examples are dealt into, none judged by what was trained on it.",
@@ -48,8 +52,8 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "on_bad_image": click.option(
         "--on-bad-image",
-        type=click.Choice(["raise", "flag"]),
-        default="raise",
+        type=click.Choice(get_args(OnBadImage)),
+        default=_DEFAULTS.on_bad_image,
         show_default=True,
         help="An unreadable image is an error, or an issue of its own kind.",
     ),

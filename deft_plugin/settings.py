@@ -50,7 +50,7 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         _check_positive(self, "epochs", "batch_size", "checkpoint_steps")
-        _check_choice(self, "schedule", Schedule)
+        check_choice("schedule", self.schedule, Schedule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class FinetuneSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice(self, "protocol", Protocol)
+        check_choice("protocol", self.protocol, Protocol)
         _check_positive(self, "n_ctx")
 
 
@@ -221,8 +221,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         check_tuning(self.tuning)
         check_precision(self.precision)
-        check_on_bad_image(self.on_bad_image)
-        _check_choice(self, "noise_ratio_source", NoiseRatioSource)
+        check_choice("on_bad_image", self.on_bad_image, OnBadImage)
+        check_choice("noise_ratio_source", self.noise_ratio_source, NoiseRatioSource)
         _check_positive(self, "batch_size")
         if self.n_folds < 2:
             raise InputError(f"Expected n_folds of at least 2, to judge one by the others, but got {self.n_folds}.")
@@ -252,20 +252,21 @@ def check_precision(name: str) -> None:
         raise UnknownNameError(f"Unknown precision {name!r}. {did_you_mean(name, get_args(Precision))}")
 
 
-def check_on_bad_image(value: str) -> None:
-    """Refuse another way to treat unreadable images than those that there are.
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Refuse a value that is not among those of a Literal type.
+
+    Parameters
+    ----------
+    name : str
+        Of the setting.
+    value : object
+    choices : Literal type
 
     Raises
     ------
     InputError
     """
-    if value not in get_args(OnBadImage):
-        raise InputError(f"Expected on_bad_image to be 'raise' or 'flag', but got {value!r}.")
-
-
-def _check_choice(settings: object, name: str, choices: Any) -> None:
-    """Refuse a value that is not among those of a Literal type."""
-    if (value := getattr(settings, name)) not in get_args(choices):
+    if value not in get_args(choices):
         known = " or ".join(map(repr, get_args(choices)))
         raise InputError(f"Expected {name} to be {known}, but got {value!r}.")
 

@@ -103,6 +103,14 @@ class TestSettingsOfARun:
         assert {"model", "tuning", "device", "precision", "seed", "noise_ratio", "n_folds"} < set(found.settings)
         assert found.settings["n_folds"] == 4
 
+    @pytest.mark.parametrize("method", ["deft_posterior", "deft_in_sample", "deft_mixture"])
+    def test_variants_record_it_too(self, fake_model, colours, method):
+        found = deft_plugin.detect(
+            colours.images, colours.labels, class_names=colours.names, model="fake", method=method
+        )
+        expected = FrozenSettings(is_out_of_sample=method != "deft_in_sample")
+        assert found.settings["frozen"] == dataclasses.asdict(expected)
+
     def test_the_number_of_folds_matters(self, fake_model, colours):
         arguments = {"class_names": colours.names, "model": "fake"}
         four, ten = (deft_plugin.detect(colours.images, colours.labels, n_folds=n, **arguments) for n in (4, 10))

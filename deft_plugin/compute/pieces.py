@@ -6,7 +6,7 @@ ROWS = 4096
 
 
 def pieces(num_rows: int, size: int = ROWS) -> list[slice]:
-    """Part rows into slices of `size`; the last one may be smaller.
+    """Part rows into slices of `size`; the last one may be smaller, and no rows are one empty slice.
 
     Parameters
     ----------
@@ -18,4 +18,4 @@ def pieces(num_rows: int, size: int = ROWS) -> list[slice]:
     >>> pieces(10, 4)
     [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
     """
-    return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
+    return [slice(start, min(start + size, num_rows)) for start in range(0, max(1, num_rows), size)]

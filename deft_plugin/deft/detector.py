@@ -22,6 +22,7 @@ from deft_plugin.deft.verdicts import clean_probability, judge
 from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
 from deft_plugin.settings import FROZEN
+from deft_plugin.training.views import Views
 from deft_plugin.tuning.tunings import tuned
 from deft_plugin.types import Backbone, Selection, SelectorTraits
 
@@ -256,11 +257,12 @@ class Detector:
             return
         if run.images is None:
             raise InputError("Expected a run with images, but it has features only.")
+        views = Views(run.images, backbone.preprocess, seed=run.seed, device=run.device)
         with self.in_encoder(backbone), torch.no_grad():
-            for piece in rows:
-                images = [backbone.preprocess(run.images.load(row)) for row in range(piece.start, piece.stop)]
+            batches = torch.arange(len(run.labels)).split(BATCH_SIZE)
+            for piece, pixels in zip(rows, views.clean(batches), strict=True):
                 with autocast(run.device):
-                    yield piece, backbone.encode_images(torch.stack(images).to(run.device))
+                    yield piece, backbone.encode_images(pixels)
 
     @contextmanager
     def in_encoder(self, backbone: Backbone) -> Generator[None]:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ class Scores:
         Estimated probability of the given label (column) for a true class (row).
     text : Tensor of shape (2, K, D)
         Positive and negative text features for new images: positive ones with the mean residual of all folds.
+    settings : FrozenSettings
+        That they were learned with.
     """
 
     margins: Tensor
@@ -61,6 +63,7 @@ class Scores:
     predicted_labels: Tensor
     transition: Tensor
     text: Tensor
+    settings: FrozenSettings
 
     @property
     def p_clean(self) -> Tensor:
@@ -78,6 +81,7 @@ class Scores:
             is_clean=self.is_clean.cpu().numpy(),
             label_quality=label_quality.double().cpu().numpy(),
             predicted_labels=self.predicted_labels.cpu().numpy(),
+            settings={"frozen": asdict(self.settings)},
         )
 
 
@@ -291,4 +295,5 @@ class FrozenTuning:
             predicted_labels=logits.argmax(-1),
             transition=self._transition,
             text=torch.stack([positive, self._text[NEGATIVE]]),
+            settings=self.settings,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,7 @@ class Deft:
             is_real_noise=False,
             seed=run.seed,
         )
-        settings = {"frozen": asdict(self.frozen)}
-        return _selection(scores.p_clean, scores.is_clean, scores.predicted_labels, details, settings), trained
+        return _with_details(scores.selection(scores.p_clean), details), trained
 
     def _train_encoder(
         self, run: Run, backbone: Backbone, name: str, settings: FinetuneSettings
@@ -169,8 +168,13 @@ class Deft:
                 is_real_noise=settings.is_real_noise,
                 seed=run.seed,
             )
-        used = {"training": asdict(settings)}
-        return _selection(verdicts.p_clean, verdicts.is_clean, verdicts.predicted_labels, details, used), trained
+        selection = Selection(
+            is_clean=verdicts.is_clean.cpu().numpy(),
+            label_quality=verdicts.p_clean.double().cpu().numpy(),
+            predicted_labels=verdicts.predicted_labels.cpu().numpy(),
+            settings={"training": asdict(settings)},
+        )
+        return _with_details(selection, details), trained
 
 
 def _centre(run: Run, backbone: Backbone) -> Tensor | None:
@@ -181,17 +185,8 @@ def _centre(run: Run, backbone: Backbone) -> Tensor | None:
     return torch.from_numpy(mean_feature(run.require_images()[1])).to(run.device)
 
 
-def _selection(
-    p_clean: Tensor, is_clean: Tensor, predicted: Tensor, details: dict[str, Any], settings: dict[str, Any]
-) -> Selection:
-    quality = p_clean.double().cpu().numpy()
-    return Selection(
-        is_clean=is_clean.cpu().numpy(),
-        label_quality=quality,
-        predicted_labels=predicted.cpu().numpy(),
-        details={**details, "estimated_noise_ratio": float(1 - quality.mean())},
-        settings=settings,
-    )
+def _with_details(selection: Selection, details: dict[str, Any]) -> Selection:
+    return replace(selection, details={**details, "estimated_noise_ratio": float(1 - selection.label_quality.mean())})
 
 
 def _checkpoint_file(run: Run, backbone: Backbone, tuning: str, settings: FinetuneSettings) -> Path | None:

@@ -17,7 +17,7 @@ from deft_plugin.data.images import read_image
 from deft_plugin.data.labels import label_index
 from deft_plugin.deft.verdicts import clean_probability
 from deft_plugin.errors import InputError, UnreadableImageError
-from deft_plugin.settings import Precision, check_on_bad_image, check_precision
+from deft_plugin.settings import OnBadImage, Precision, check_choice, check_precision
 
 if TYPE_CHECKING:
     from deft_plugin.deft.detector import Detector
@@ -63,7 +63,7 @@ class BatchScorer:
         on_bad_image: OnBadImage = "raise",
     ) -> None:
         check_precision(precision)
-        check_on_bad_image(on_bad_image)
+        check_choice("on_bad_image", on_bad_image, OnBadImage)
         if feature_column is not None and detector.encoder:
             raise InputError(
                 f"Expected a detector with a frozen encoder for features that were computed before, but this one was "

@@ -91,7 +91,7 @@ class LinearProbe:
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities (n, K), float64 rows that sum to 1."""
         parts = [self._logits(features[piece]).double().softmax(-1) for piece in pieces(len(features))]
-        return torch.cat(parts or [torch.empty(0, len(self.weight)).double()]).numpy()
+        return torch.cat(parts).numpy()
 
     @torch.no_grad()
     def _judge(self, features: np.ndarray, target: Tensor) -> np.ndarray:

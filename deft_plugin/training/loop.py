@@ -151,11 +151,13 @@ class TrainingLoop:
         for batch in self._batches(epoch, self._step):
             self._fit(batch)
             self._step += 1
-            if self._step % self._settings.checkpoint_steps == 0:
-                self._save()
-        losses, scalars = trainee.report({name: self._workers.sum(value) for name, value in trainee.seen.items()})
+            if self._checkpoint and self._step % self._settings.checkpoint_steps == 0:
+                self._save(self._checkpoint, self._seen_by_all())
+        seen = self._seen_by_all()
+        losses, scalars = trainee.report(seen)
         self._epoch, self._step = epoch + 1, 0
-        self._save()
+        if self._checkpoint:
+            self._save(self._checkpoint, seen)
         return EpochEnd(
             epoch=epoch,
             num_epochs=self._settings.epochs,
@@ -189,18 +191,20 @@ class TrainingLoop:
             optimizer.zero_grad()
         self._scaler.update()
 
-    def _save(self) -> None:
-        """Write a checkpoint; every process brings what it has seen of the epoch."""
-        if self._checkpoint is None:
-            return
-        trainee = self._trainee
-        tensors = {f"{_SEEN}/{name}": self._workers.sum(value) for name, value in trainee.seen.items()}
+    def _seen_by_all(self) -> dict[str, Tensor]:
+        """Sum up what each process has seen of the epoch."""
+        return {name: self._workers.sum(value) for name, value in self._trainee.seen.items()}
+
+    def _save(self, checkpoint: Path, seen: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint with what all processes have seen of the epoch; one of them writes."""
         if not self._workers.is_main:
             return
+        trainee = self._trainee
+        tensors = {f"{_SEEN}/{name}": value for name, value in seen.items()}
         tensors |= {f"{_TRAINED}/{name}": tensor for name, tensor in trainee.trained.items()}
         if self._epoch <= self._settings.epochs:  # a finished run needs no momentum
             tensors |= state_tensors(trainee.optimizers)
-        save_tensors(self._checkpoint, tensors, {"epoch": self._epoch, "step": self._step})
+        save_tensors(checkpoint, tensors, {"epoch": self._epoch, "step": self._step})
 
     def _resume(self, checkpoint: Path) -> None:
         tensors, state = load_tensors(checkpoint)

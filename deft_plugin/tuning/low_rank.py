@@ -49,7 +49,7 @@ class LowRank:
             self._model: Any = LoraModel(self._tower, {ADAPTER: config}, ADAPTER)
         self._tower.eval()  # peft leaves it in training mode where a layer is new
         self._hooks = [
-            module.register_forward_pre_hook(lambda *_, prefix=f"{name}.": self._restore(prefix))
+            module.register_forward_pre_hook(lambda *call, name=name: self._restore(call[0], name))
             for name, module in self._tower.named_modules()
             if isinstance(module, AdaptedAttention)
         ]
@@ -63,19 +63,18 @@ class LowRank:
         for hook in self._hooks:
             hook.remove()
         self._model.unload()
-        self._restore()
+        self._restore(self._tower)
         self._tower.requires_grad_(False)
 
     @torch.no_grad()
-    def _restore(self, prefix: str = "") -> None:
+    def _restore(self, module: nn.Module, name: str = "") -> None:
         """Undo what peft rounds: at each pass it adds the update to the weights of attention and takes it off again.
 
         Without this the frozen weights drift with the number of passes, and a run that was killed and goes on, which
         starts from the weights of the file, ends elsewhere.
         """
-        for name, parameter in self._tower.named_parameters():
-            saved = self._weights.get(name.replace(".base_layer.", "."))
-            if saved is not None and name.startswith(prefix):
+        for place, parameter in module.named_parameters(prefix=name):
+            if (saved := self._weights.get(place.replace(".base_layer.", "."))) is not None:
                 parameter.copy_(saved)
 
     def _of(self, targets: list[str]) -> dict[str, nn.Parameter]:

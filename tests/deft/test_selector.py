@@ -145,6 +145,7 @@ def test_a_tie_is_an_issue(make_run, monkeypatch):
         predicted_labels=torch.zeros(SIZE, dtype=torch.int64),
         transition=torch.eye(4),
         text=torch.zeros(2, 4, DIM),
+        settings=FrozenSettings(),
     )
     monkeypatch.setattr(FrozenTuning, "fit", lambda *_: scores)
     selection = Deft().select(make_run())

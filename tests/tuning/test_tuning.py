@@ -5,7 +5,7 @@ import torch
 from deft_benchmarks.speed.reference_step import encode_images
 
 from deft_plugin.errors import InputError, UnknownNameError
-from deft_plugin.settings import check_tuning
+from deft_plugin.settings import FROZEN, TUNINGS, check_tuning
 from deft_plugin.tuning.tunings import ENCODER_TUNINGS, pick_tuning
 
 
@@ -190,3 +190,7 @@ class TestNames:
         assert pick_tuning("auto", tiny_backbone(), "cuda") == "vpt_deep"
         assert pick_tuning("auto", tiny_bridge(), "cuda") == "lora"
         assert pick_tuning("full", tiny_bridge(), "cpu") == "full"
+
+
+def test_the_settings_name_the_tunings_that_there_are():
+    assert ("auto", FROZEN, *ENCODER_TUNINGS) == TUNINGS

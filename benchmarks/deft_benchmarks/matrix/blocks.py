@@ -146,7 +146,8 @@ class DataBench:
         InputError
             If the noise ratio is not in [0, 1), or there are no human labels.
         """
-        given, actual, details = self._noisy_labels(noise, seed)
+        given, details = self._noisy_labels(noise, seed)
+        actual = float((given != self.truth.data.labels).mean())
         return Block(noise=noise, seed=seed, given_labels=given, actual_ratio=actual, noise_details=details)
 
     def judge(self, block: Block, selectors: Sequence[str]) -> Iterator[Judged]:
@@ -231,22 +232,19 @@ class DataBench:
         """What code ran, the same for all cells of the data set."""
         return find_origin()
 
-    def _noisy_labels(self, noise: Noise, seed: int) -> tuple[np.ndarray, float, dict[str, Any]]:
-        """Noisy labels (N,), their actual ratio, and what they depend on."""
-        truth = self.truth.data
-        details: dict[str, Any] = {}
+    def _noisy_labels(self, noise: Noise, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Noisy labels (N,), and what they depend on beside ratio and seed."""
+        truth = self.truth
         if noise.mode == HUMAN:
-            given = self.truth.human_labels
-            if given is None:
+            if truth.human_labels is None:
                 raise InputError(f"Expected human labels in {self._recipe.name}, but it has none. Name a noise model.")
-        else:
-            models = self._plugins.noise_models
-            model, traits = models.load(noise.mode), models.get(noise.mode).traits
-            given = put_noise_in(
-                model, truth, traits=traits, noise_ratio=noise.ratio, seed=seed, pixels=lambda: self._pixels
-            )
-            details = model.describe(len(truth.class_names)) if isinstance(model, DescribedNoise) else {}
-        return given, float((given != truth.labels).mean()), details
+            return truth.human_labels, {}
+        models = self._plugins.noise_models
+        model, traits = models.load(noise.mode), models.get(noise.mode).traits
+        given = put_noise_in(
+            model, truth.data, traits=traits, noise_ratio=noise.ratio, seed=seed, pixels=lambda: self._pixels
+        )
+        return given, model.describe(len(truth.data.class_names)) if isinstance(model, DescribedNoise) else {}
 
     def _prepare(self, block: Block) -> PreparedRun:
         settings = replace(

@@ -26,9 +26,9 @@ def runnable_selectors(plugins: Plugins, *, model: str, tuning: str, device: str
     backbone = plugins.backbones.load(model, model)
     is_frozen = pick_tuning(tuning, backbone, this_process(device).device) == FROZEN
     there = {"cone": backbone.has_cone, "frozen": is_frozen}
-    names = [entry.name for entry in plugins.selectors]
     lacks = {entry.name: [need for need in entry.traits.needs if not there[need]] for entry in plugins.selectors}
-    return [name for name in names if not lacks[name]], {name: lacks[name][0] for name in names if lacks[name]}
+    can_run = [name for name, needs in lacks.items() if not needs]
+    return can_run, {name: needs[0] for name, needs in lacks.items() if needs}
 
 
 def run_matrix(

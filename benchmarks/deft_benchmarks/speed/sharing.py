@@ -46,8 +46,8 @@ def measure_sharing(
         Seconds of each alone, their sum, those of all together, and the ratio of the two.
     """
     data = truth.data
-    symmetric = plugins.noise_models.get("sym")
-    given = put_noise_in(symmetric.loader(), data, traits=symmetric.traits, noise_ratio=noise_ratio, seed=0)
+    symmetric, traits = plugins.noise_models.load("sym"), plugins.noise_models.get("sym").traits
+    given = put_noise_in(symmetric, data, traits=traits, noise_ratio=noise_ratio, seed=0)
     settings = replace(settings, noise_ratio=float((given != data.labels).mean()), noise_ratio_source="oracle")
     noisy = replace(data, labels=given)
     prepare_run(noisy, settings=settings, plugins=plugins)  # the pass over the images
