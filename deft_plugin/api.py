@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_plugin.data.reading import read_image_data
 from deft_plugin.errors import InputError
 from deft_plugin.judging import judge
 from deft_plugin.results.detection import Detection
@@ -27,7 +28,9 @@ def find_label_issues(
     *,
     method: str | Selector = "deft",
     class_names: Sequence[str] | None = None,
+    image_column: str | None = None,
     id_column: str | None = None,
+    split: str | None = None,
     return_indices_ranked_by: RankedBy | None = None,
     rank_by_kwargs: Mapping[str, Any] | None = None,
     model: str = DEFAULT_MODEL,
@@ -49,7 +52,7 @@ def find_label_issues(
 
     Parameters
     ----------
-    data, labels, method, class_names, id_column, pred_probs, settings, verbose
+    data, labels, method, class_names, image_column, id_column, split, pred_probs, settings, verbose
         As for `detect`.
     model, tuning, training, device, precision, batch_size, seed, cache_dir, n_folds, noise_ratio, on_bad_image
         As for `detect`.
@@ -73,7 +76,9 @@ def find_label_issues(
         method,
         given,
         class_names=class_names,
+        image_column=image_column,
         id_column=id_column,
+        split=split,
         pred_probs=pred_probs,
         verbose=verbose,
     )
@@ -93,7 +98,9 @@ def detect(
     *,
     method: str | Selector = "deft",
     class_names: Sequence[str] | None = None,
+    image_column: str | None = None,
     id_column: str | None = None,
+    split: str | None = None,
     model: str = DEFAULT_MODEL,
     tuning: str = "auto",
     training: FinetuneSettings | None = None,
@@ -122,9 +129,13 @@ def detect(
         Name of a registered selector (``deft plugins`` lists them), or one of your own.
     class_names : sequence of str of length K, optional
         If `data` does not have them. DeFT reads them: they should be words.
+    image_column : str, optional
+        Column of a Hugging Face data set that holds the images, if it has several.
     id_column : str, optional
         Column of a Hugging Face data set whose values tell its rows apart: `Detection.clean_mask` then recognises
         rows by it, without their images (decoding none: ``dataset.filter(mask, batched=True)``).
+    split : str, optional
+        Which of the splits that a path holds, such as "train"; "all" for all of them together.
     model, tuning, training, device, precision, batch_size, seed, cache_dir, n_folds, noise_ratio, on_bad_image
         See `RunSettings`, which says what each means.
     pred_probs : array of shape (N, K), optional
@@ -152,7 +163,9 @@ def detect(
         method,
         given,
         class_names=class_names,
+        image_column=image_column,
         id_column=id_column,
+        split=split,
         pred_probs=pred_probs,
         verbose=verbose,
         plugins=plugins,
@@ -166,7 +179,9 @@ def _run(
     settings: RunSettings,
     *,
     class_names: Sequence[str] | None,
+    image_column: str | None,
     id_column: str | None,
+    split: str | None,
     pred_probs: Any,
     verbose: bool,
     plugins: Plugins | None = None,
@@ -177,6 +192,9 @@ def _run(
 
     plugins = plugins or load_plugins()
     name, selector, traits = plugins.find_selector(method)
+    if data is not None:
+        data = read_image_data(data, labels, class_names, image_column=image_column, id_column=id_column, split=split)
+        labels = class_names = None
     with ConsoleProgress(enabled=verbose) as progress:
         prepared = prepare_run(
             data,
@@ -186,7 +204,6 @@ def _run(
             needs_images=traits.needs_images,
             learns=traits.learns,
             class_names=class_names,
-            id_column=id_column,
             pred_probs=pred_probs,
             feature_progress=progress.features,
             epoch_end=progress.epoch_end,

@@ -244,7 +244,7 @@ CASES = [
         "two image columns",
         lambda _: read_image_data(hf(image=STORED, image_2=STORED, label=[0, 1, 2])),
         InputError,
-        ("'image', 'image_2'", "select_columns"),
+        ("'image', 'image_2'", "image_column="),
     ),
     Case(
         "no label column",

@@ -15,13 +15,19 @@ LABEL_NAMES = ("label", "labels")
 _LABEL_TYPES = ("int", "uint", "string", "large_string")
 
 
-def find_image_column(dataset: Dataset) -> str:
+def find_image_column(dataset: Dataset, column: str | None = None) -> str:
     """Find the one column of images.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+    column : str, optional
+        The one that is meant, if there may be several.
 
     Raises
     ------
     InputError
-        If there is none, or more than one.
+        If there is none, or more than one; if `column` holds no images.
 
     Examples
     --------
@@ -31,11 +37,17 @@ def find_image_column(dataset: Dataset) -> str:
     'photo'
     """
     found = [name for name, feature in dataset.features.items() if _holds_images(feature)]
+    if column is not None:
+        if column in found:
+            return column
+        raise InputError(
+            f"Expected {column!r} to be a column of images, but got {_listed(found)} in {_columns(dataset)}."
+        )
     if len(found) == 1:
         return found[0]
     raise InputError(
         f"Expected one column of images, but got {_listed(found)} in {_columns(dataset)}. "
-        "Keep one with dataset.select_columns([image, label]); turn paths or bytes into images with "
+        "Name the column with image_column='...'; turn paths or bytes into images with "
         "dataset.cast_column(image, datasets.Image())."
     )
 

@@ -29,7 +29,7 @@ IMAGE_EXTENSIONS = frozenset(
 _LEFT_BY_SYSTEMS = frozenset(("desktop.ini", "Thumbs.db"))
 
 
-def find_files(root: Path) -> dict[str, list[Path]]:
+def find_files(root: Path, *, split: str | None = None) -> dict[str, list[Path]]:
     """List the images of each class folder, at any depth below it.
 
     Hidden files and folders are passed over; other files that are no images are left out with a warning.
@@ -37,6 +37,8 @@ def find_files(root: Path) -> dict[str, list[Path]]:
     Parameters
     ----------
     root : Path
+    split : str, optional
+        Folder of one split, such as "train"; "all" for all of them together.
 
     Returns
     -------

@@ -57,7 +57,13 @@ class ImageData:
 
 
 def read_image_data(
-    data: Any, labels: Any = None, class_names: Any = None, *, id_column: str | None = None
+    data: Any,
+    labels: Any = None,
+    class_names: Any = None,
+    *,
+    image_column: str | None = None,
+    id_column: str | None = None,
+    split: str | None = None,
 ) -> ImageData:
     """Read images and labels; images are decoded later, when they are asked for.
 
@@ -73,8 +79,12 @@ def read_image_data(
         Instead of the labels that `data` has. A string names the label column of a Hugging Face data set.
     class_names : sequence of str of length K, optional
         Instead of the class names that `data` has. For a folder of class folders, their order.
+    image_column : str, optional
+        Column of a Hugging Face data set that holds the images, if it has several.
     id_column : str, optional
         Column of a Hugging Face data set whose values tell its rows apart.
+    split : str, optional
+        Which of the splits that a path holds, such as "train"; "all" for all of them together.
 
     Returns
     -------
@@ -95,20 +105,26 @@ def read_image_data(
     (array([0, 1]), ('cat', 'dog'))
     """
     if isinstance(data, str | os.PathLike) and holds_dataset(data):
-        data = read_dataset(data)
-    if id_column is not None and not _is_hf(data):
+        data, split = read_dataset(data, split=split), None
+    for name, column in (("image_column", image_column), ("id_column", id_column)):
+        if column is not None and not _is_hf(data):
+            raise InputError(
+                f"Expected no {name} with {type(data).__name__}: only a Hugging Face data set has columns. Rows are "
+                "recognised by their images."
+            )
+    if split is not None and not isinstance(data, str | os.PathLike):
         raise InputError(
-            f"Expected no id_column with {type(data).__name__}: only a Hugging Face data set has columns. Rows are "
-            "recognised by their images."
+            f"Expected no split with {type(data).__name__}: only a path can hold several. Pass that split as data."
         )
+    if isinstance(data, str | os.PathLike):
+        return _read_path(data, labels, class_names, split)
+    if _is_hf(data):
+        data = cast("Dataset", data)
+        found = _read_hf(data, labels, class_names, image_column)
+        return found if id_column is None else _add_ids(found, read_column(data, id_column), id_column)
     for is_kind, read in _READERS:
         if is_kind(data):
-            found = read(data, labels, class_names)
-            return (
-                found
-                if id_column is None
-                else _add_ids(found, read_column(cast("Dataset", data), id_column), id_column)
-            )
+            return read(data, labels, class_names)
     raise InputError(
         "Expected data as a datasets.Dataset, a path, a map-style torch data set, or a sequence of images "
         f"with labels, but got {type(data).__name__}. {_advice(data)}"
@@ -175,8 +191,8 @@ def _pass_through(data: ImageData, labels: Any, class_names: Any) -> ImageData:
     return data
 
 
-def _read_hf(dataset: Dataset, labels: Any, class_names: Any) -> ImageData:
-    image_column = find_image_column(dataset)
+def _read_hf(dataset: Dataset, labels: Any, class_names: Any, image_column: str | None) -> ImageData:
+    image_column = find_image_column(dataset, image_column)
     label_column = _label_column(dataset, labels)
     if class_names is None:
         class_names = _names_of(dataset, label_column)
@@ -208,14 +224,14 @@ def _names_of(dataset: Dataset, label_column: str | None) -> list[str] | None:
     return named.get(label_column)
 
 
-def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any) -> ImageData:
+def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any, split: str | None) -> ImageData:
     if labels is not None:
         raise InputError(
             "Expected no labels with a folder, whose class folders give the labels. Pass a list of paths as "
             "data to give labels apart."
         )
     root = Path(path)
-    files_of_class = find_files(root)
+    files_of_class = find_files(root, split=split)
     files = [file for of_class in files_of_class.values() for file in of_class]
     given = [name for name, of_class in files_of_class.items() for _ in of_class]
     if class_names is None:
@@ -289,7 +305,5 @@ def _has_rows(data: Any) -> bool:
 _Reader: TypeAlias = Callable[[Any, Any, Any], ImageData]
 _READERS: tuple[tuple[Callable[[Any], bool], _Reader], ...] = (
     (lambda data: isinstance(data, ImageData), _pass_through),
-    (_is_hf, _read_hf),
-    (lambda data: isinstance(data, str | os.PathLike), _read_path),
     (_has_rows, _read_rows),
 )

@@ -24,7 +24,7 @@ def holds_dataset(path: str | os.PathLike[str]) -> bool:
     return _is_saved(folder) or any(folder.glob("*.parquet"))
 
 
-def read_dataset(path: str | os.PathLike[str]) -> Dataset:
+def read_dataset(path: str | os.PathLike[str], *, split: str | None = None) -> Dataset:
     """Open a data set that is on disk.
 
     Parameters
@@ -32,6 +32,8 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
     path : path-like
         A Parquet file, a folder or a glob with Parquet files of one split, or a folder that
         ``Dataset.save_to_disk`` wrote.
+    split : str, optional
+        Which one, where `path` holds several; "all" for all of them together.
 
     Returns
     -------

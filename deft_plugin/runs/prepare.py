@@ -63,7 +63,6 @@ def prepare_run(
     needs_images: bool = True,
     learns: bool = True,
     class_names: Sequence[str] | None = None,
-    id_column: str | None = None,
     pred_probs: Any = None,
     feature_progress: Callable[[int, int], None] | None = None,
     epoch_end: Callable[[EpochEnd], None] | None = None,
@@ -72,7 +71,7 @@ def prepare_run(
 
     Parameters
     ----------
-    data, labels, class_names, id_column, pred_probs
+    data, labels, class_names, pred_probs
         As for `deft_plugin.detect`.
     settings : RunSettings
     plugins : Plugins
@@ -93,7 +92,7 @@ def prepare_run(
             "Expected data (images), or labels and pred_probs with a method that needs no images, such as "
             "'confident_learning'; got neither."
         )
-    images = read_image_data(data, labels, class_names, id_column=id_column)
+    images = read_image_data(data, labels, class_names)
     if learns:
         check_several_classes(images.labels, images.class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
