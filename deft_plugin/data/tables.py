@@ -153,6 +153,8 @@ def _check_paths(paths: list[str | None], column: str, folder: Path) -> None:
         if path is None:
             continue
         some = path
+        if "\0" in path:
+            raise InputError(f"Expected paths of image files, but {path!r} of row {row} in {column!r} cannot be one.")
         if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(
                 f"Expected paths of image files, but {path} of row {row} in {column!r} is no regular file."
