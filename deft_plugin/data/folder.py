@@ -98,7 +98,7 @@ def find_files(root: Path, *, split: str | None = None) -> dict[str, list[Path]]
             _refuse_loose(folder / str(name), [parts[1:] for parts in of_split])
         for parts in of_split:
             classes.setdefault(parts[class_level], []).append(folder.joinpath(*parts))
-    if class_level == 0:
+    if split_level is None:
         _pass_over_empty(base, found, classes)
     _warn(root, found)
     if len(classes) < 2 and (hint := _tables_hint(root, found)):

@@ -74,7 +74,8 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     frame = issues_frame(detection, images)
     parquet, csv, picture = folder / "issues.parquet", folder / "issues.csv", folder / "contact_sheet.png"
-    frame.to_parquet(parquet, index=False)
+    with parquet.open("wb") as stream:  # Arrow opens no path that is not UTF-8
+        frame.to_parquet(stream, index=False)
     frame.to_csv(csv, index=False)
     contact_sheet_of(detection, images.load).save(picture)
     page = write_page(detection, folder / "report.html", images)

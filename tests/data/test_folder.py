@@ -59,7 +59,7 @@ class TestSplits:
         assert {name: len(files) for name, files in of_class.items()} == {"cat": 2, "dog": 1, "fish": 1}
 
     def test_an_unknown_one_is_answered_with_those_there(self, tmp_path, layout):
-        with pytest.raises(InputError, match="'trian'. Did you mean 'train'"):
+        with pytest.raises(InputError, match=r"'trian'\. Did you mean 'train'"):
             find_files(tree(tmp_path, *SPLITS[layout]), split="trian")
 
 

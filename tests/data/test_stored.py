@@ -59,7 +59,7 @@ def test_numbers_stay_numbers(photos):
 
 def test_columns_may_be_named(photos):
     file = write(photos, "a.csv", "a,b,x,y\ndog/2.png,cat/1.png,p,q\ncat/1.png,dog/2.png,r,s\n")
-    with pytest.raises(InputError, match="'a', 'b' all have some.*image_column"):
+    with pytest.raises(InputError, match=r"'a', 'b' all have some.*image_column"):
         read_image_data(file)
     assert read(file, labels="y", image_column="b") == (["q", "s"], [10, 20])
 
