@@ -11,7 +11,7 @@ import numpy as np
 from deft_plugin.compute.precision import use_precision
 from deft_plugin.errors import DeftError
 from deft_plugin.results.checks import NO_PREDICTION, check_classes, check_vector
-from deft_plugin.results.detection import Detection
+from deft_plugin.results.detection import NOT_JUDGED, TOO_SMALL, Detection
 
 if TYPE_CHECKING:
     from deft_plugin.runs.prepare import PreparedRun
@@ -48,6 +48,11 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
     label_quality[readable] = selection.label_quality
     is_label_issue[readable] = ~np.asarray(selection.is_clean)
     predicted[readable] = prepared.classes[selection.predicted_labels]
+    details = dict(selection.details)
+    if len(prepared.too_small):
+        unjudged = readable & np.isin(prepared.given_labels, prepared.too_small)
+        is_label_issue[unjudged], label_quality[unjudged] = False, NOT_JUDGED
+        details[TOO_SMALL] = [prepared.class_names[label] for label in prepared.too_small]
     return Detection(
         method=name,
         label_quality=label_quality,
@@ -62,7 +67,7 @@ def judge(prepared: PreparedRun, name: str, selector: Selector) -> Detection:
         id_column=prepared.data.id_column if prepared.data else None,
         id_digests=prepared.data.id_digests if prepared.data else None,
         settings={**_reported(prepared), **selection.settings, "seconds": time.perf_counter() - started},
-        details=selection.details,
+        details=details,
         images=prepared.data.images if prepared.data else None,
     )
 

@@ -16,7 +16,7 @@ import deft_plugin
 from deft_plugin import Selection
 from deft_plugin.data.digests import image_digest
 from deft_plugin.errors import DeftError, InputError, UnknownNameError, UnreadableImageError
-from deft_plugin.types import EpochEnd
+from deft_plugin.types import EpochEnd, SelectorTraits
 
 pytestmark = pytest.mark.usefixtures("fake_model")
 
@@ -476,3 +476,45 @@ def test_columns_of_pred_probs_tell_the_number_of_classes_as_in_cleanlab():
     labels = np.arange(60) % 3
     found = find_label_issues(labels=labels, pred_probs=pred_probs, method="confident_learning")
     np.testing.assert_array_equal(found, cleanlab_issues(labels, pred_probs, n_jobs=1))
+
+
+class TestSmallClasses:
+    """One is judged by what was learned of the others of its class: there must be some."""
+
+    def test_are_said_instead_of_flagged(self, colour_maker):
+        colours = colour_maker(num_examples=24, num_classes=3, noise_ratio=0)
+        names = [f"one {row}" for row in range(24)]
+        found = detect(colours.images, list(range(24)), class_names=names, method="deft")
+        assert not found.is_label_issue.any()
+        assert set(found.label_quality.tolist()) == {0.5}
+        assert found.classes_too_small == tuple(names)
+
+    def test_twins_are_one_image(self, colours):
+        labels = colours.labels.copy()
+        labels[:3] = 3
+        images = [*colours.images]
+        images[1] = images[0]
+        names = [*colours.names, "rare"]
+        found = detect(images, labels, class_names=names)
+        assert found.classes_too_small == ("rare",)
+        assert not found.is_label_issue[:3].any()
+        others = detect(images, labels, class_names=names, model="fake", method="label_match")
+        assert others.classes_too_small == ("rare",)
+
+    def test_three_images_are_judged(self, colours):
+        labels = colours.labels.copy()
+        labels[:3] = 3
+        found = detect(colours.images, labels, class_names=[*colours.names, "rare"])
+        assert found.classes_too_small == ()
+
+    def test_probabilities_that_were_given_judge_any_class(self):
+        probs = np.tile([0.9, 0.1], (12, 1))
+        assert detect(labels=[0] * 11 + [1], pred_probs=probs, method=ByProbabilities()).is_label_issue[11]
+
+
+class ByProbabilities:
+    traits = SelectorTraits(needs_images=False)
+
+    def select(self, run):
+        of_labels = run.pred_probs[np.arange(len(run.labels)), run.labels]
+        return Selection(is_clean=of_labels > 0.5, label_quality=of_labels, predicted_labels=run.pred_probs.argmax(1))

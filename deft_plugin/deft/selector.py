@@ -178,11 +178,7 @@ class Deft:
 
 
 def _centre(run: Run, backbone: Backbone) -> Tensor | None:
-    from deft_plugin.runs.features import mean_feature
-
-    if backbone.has_cone:
-        return None
-    return torch.from_numpy(mean_feature(run.require_images()[1])).to(run.device)
+    return None if backbone.has_cone else torch.from_numpy(run.centre).to(run.device)
 
 
 def _with_details(selection: Selection, details: dict[str, Any]) -> Selection:

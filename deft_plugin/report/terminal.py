@@ -49,6 +49,11 @@ def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) 
             f"{detection.label_quality[row]:.3f}",
         )
     Console().print(table)
+    if small := detection.classes_too_small:
+        print(
+            f"{len(small):,} classes are too small to be judged (one or two images), their labels are kept: "
+            f"{', '.join(small[:5])}{', …' if len(small) > 5 else ''}."
+        )
     if len(rows) > limit:
         print(f"… and {len(rows) - limit:,} more; --output DIR writes them all.")
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 MAX_IMAGES = 5000
 """Issues that a page shows unless it is told otherwise."""
 
+NOT_JUDGED = 0.5
+"""Label quality of examples that are not judged."""
+
+TOO_SMALL = "classes_too_small_to_judge"
+"""Where `Detection.details` names the classes of which nothing can be learned."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Detection:
@@ -56,7 +62,9 @@ class Detection:
     settings : mapping
         JSON values: model, tuning, seed and what else the result depends on.
     details : mapping
-        JSON values that the selector reports, such as the noise ratio and how it came by it.
+        JSON values that the selector reports, such as the noise ratio and how it came by it; and, if there are any,
+        "classes_too_small_to_judge": names of classes with one or two different images, by which none of the others
+        can be judged. Their labels are kept, with quality 0.5.
     decisions : np.ndarray of shape (N,), str, optional
         What a person decided in a review: "keep", "relabel", "drop", or "none" yet. None without a review.
     images : ImageSource, optional
@@ -134,6 +142,11 @@ class Detection:
         from deft_plugin.results.columns import VerdictColumns
 
         return VerdictColumns(self._row_keys, self)
+
+    @property
+    def classes_too_small(self) -> tuple[str, ...]:
+        """Names of the classes that were too small to be judged: one or two different images."""
+        return tuple(self.details.get(TOO_SMALL, ()))
 
     def ranked_issue_indices(self) -> np.ndarray:
         """Rows of the label issues, worst first; of equal ones, the first row first.

@@ -222,22 +222,29 @@ def _collate(samples: list[tuple[Tensor | None, bytes]]) -> tuple[Tensor, np.nda
     return torch.stack(pixels) if pixels else torch.empty(0), digests, readable
 
 
-def mean_feature(features: np.ndarray) -> np.ndarray:
-    """Mean over the data, (D,), float32."""
-    total = np.zeros(features.shape[1], np.float64)
-    for piece in pieces(len(features)):
-        total += features[piece].sum(0, dtype=np.float64)
-    return (total / len(features)).astype(np.float32)
+def class_centre(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Find what features without a cone (`Backbone.has_cone`) are measured from, (D,), float32.
 
+    The mean of the class means. The mean of the data would be that of a large class, whose own images, measured from
+    there, would point anywhere.
 
-def centre_features(features: np.ndarray) -> np.ndarray:
-    """Subtract the mean over the data and normalise each row to length 1; float16 (N, D).
-
-    For backbones without a cone (`Backbone.has_cone`).
+    Parameters
+    ----------
+    features : np.ndarray of shape (N, D)
+    labels : np.ndarray of shape (N,), int64
+        Given labels; a class without examples does not count.
     """
-    mean = mean_feature(features)
+    sums = np.zeros((labels.max() + 1, features.shape[1]))
+    for piece in pieces(len(features)):
+        np.add.at(sums, labels[piece], features[piece].astype(np.float64))
+    counts = np.bincount(labels)
+    return (sums[counts > 0] / counts[counts > 0, None]).mean(0).astype(np.float32)
+
+
+def centre_features(features: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Subtract a centre (D,) and normalise each row to length 1; float16 (N, D)."""
     centred = np.empty(features.shape, np.float16)
     for piece in pieces(len(features)):
-        rows = features[piece].astype(np.float32) - mean
+        rows = features[piece].astype(np.float32) - centre
         centred[piece] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return centred

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from deft_plugin.settings import RunSettings
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
     from deft_plugin.types import EpochEnd
+
+SMALLEST_CLASS = 3
+"""Different images of a class from which on its labels are judged: one is judged by what was learned of the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class PreparedRun:
     is_readable : np.ndarray of shape (N,), bool
     feature_seconds : float
         Time of the feature pass; 0 if it was cached.
+    too_small : np.ndarray of int in [0, K)
+        Classes that nothing can be learned of: their examples are not judged by others of their class.
     """
 
     run: Run
@@ -52,6 +57,7 @@ class PreparedRun:
     digests: np.ndarray | None
     is_readable: np.ndarray
     feature_seconds: float = 0.0
+    too_small: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def prepare_run(
@@ -148,6 +154,7 @@ def prepare_run(
         digests=features.digests,
         is_readable=features.is_readable,
         feature_seconds=features.seconds,
+        too_small=classes[_too_small(run)] if learns and probs is None else np.empty(0, np.int64),
     )
 
 
@@ -170,7 +177,13 @@ def relabel(prepared: PreparedRun, labels: np.ndarray, settings: RunSettings, *,
         return prepare_run(replace(prepared.data, labels=labels), settings=settings, plugins=plugins)
     settings = replace(settings, device=prepared.run.device)
     run = prepared.run.with_labels(np.searchsorted(prepared.classes, labels), settings)
-    return replace(prepared, run=run, given_labels=labels)
+    return replace(prepared, run=run, given_labels=labels, too_small=prepared.classes[_too_small(run)])
+
+
+def _too_small(run: Run) -> np.ndarray:
+    """Find the classes of a run with fewer than `SMALLEST_CLASS` different images: their numbers, int64."""
+    pairs = np.unique(np.stack([run.labels, run.image_groups]), axis=1)
+    return np.flatnonzero(np.bincount(pairs[0], minlength=run.num_classes) < SMALLEST_CLASS)
 
 
 def _prepare_pred_probs(

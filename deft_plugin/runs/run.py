@@ -36,17 +36,42 @@ NUM_NEIGHBOURS = 30
 ValueT = TypeVar("ValueT")
 
 
-class _OfImages(Generic[ValueT]):
-    """A property that is computed once for all runs over the same images, whatever their labels."""
+class _Shared(Generic[ValueT]):
+    """A property that is computed once for several runs, and kept in a dict that they share."""
 
     def __init__(self, compute: Callable[[Run], ValueT]) -> None:
         self._compute, self.__doc__ = compute, compute.__doc__
 
+    def kept_in(self, run: Run) -> dict[str, Any]:
+        """Find the dict that this is kept in."""
+        raise NotImplementedError
+
     def __get__(self, run: Run, owner: type[Run]) -> ValueT:
-        name = self._compute.__name__
-        if name not in run.of_images:
-            run.of_images[name] = self._compute(run)
-        return run.of_images[name]
+        name, kept = self._compute.__name__, self.kept_in(run)
+        if name not in kept:
+            kept[name] = self._compute(run)
+        return kept[name]
+
+
+class _OfImages(_Shared[ValueT]):
+    """Shared by all runs over the same images, whatever their labels."""
+
+    def kept_in(self, run: Run) -> dict[str, Any]:
+        return run.of_images
+
+
+class _OfLabels(_Shared[ValueT]):
+    """Shared by all runs over the same images with the same labels."""
+
+    def kept_in(self, run: Run) -> dict[str, Any]:
+        return run.of_labels
+
+
+class _OfFeatures(_Shared[ValueT]):
+    """Of `Run.image_features`, which depend on labels where they are centred."""
+
+    def kept_in(self, run: Run) -> dict[str, Any]:
+        return run.of_images if run.require_images()[0].has_cone else run.of_labels
 
 
 def _no_listener(event: EpochEnd) -> None:
@@ -82,6 +107,8 @@ class Run:
         Processes that share the run.
     of_images : dict
         What does not depend on labels, once it is computed; the same object in runs made by `with_labels`.
+    of_labels : dict
+        What depends on images and labels alone; the same object in runs made by `with_settings`.
     """
 
     labels: np.ndarray
@@ -97,6 +124,7 @@ class Run:
     workers: Workers | None = None
     # Not a parameter: a run made by dataclasses.replace, which may have other images, starts with an empty one.
     of_images: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, init=False)
+    of_labels: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, init=False)
 
     def with_labels(self, labels: np.ndarray, settings: RunSettings | None = None) -> Run:
         """Make a run over the same images with other labels; they share what does not depend on labels.
@@ -117,7 +145,9 @@ class Run:
         **changes
             Fields of `RunSettings` but for model and device, which are those of this run.
         """
-        return self._share_images(replace(self, settings=replace(self.settings, **changes)))
+        other = self._share_images(replace(self, settings=replace(self.settings, **changes)))
+        object.__setattr__(other, "of_labels", self.of_labels)
+        return other
 
     def _share_images(self, other: Run) -> Run:
         object.__setattr__(other, "of_images", self.of_images)
@@ -179,23 +209,27 @@ class Run:
         """How, for tunings that train it; None for the defaults of the method."""
         return self.settings.training
 
-    @_OfImages
+    @_OfLabels
+    def centre(self) -> np.ndarray:
+        """Centre (D,), float32, that features are measured from: see `deft_plugin.runs.features.class_centre`."""
+        from deft_plugin.runs.features import class_centre
+
+        return class_centre(self.require_images()[1], self.labels)
+
+    @_OfFeatures
     def image_features(self) -> np.ndarray:
-        """Image features (N, D), float16, L2-normalised; centred on the data if the backbone has no cone."""
-        from deft_plugin.runs.features import centre_features
-
+        """Image features (N, D), float16, L2-normalised; centred if the backbone has no cone."""
         backbone, features = self.require_images()
-        return features if backbone.has_cone else centre_features(features)
+        return features if backbone.has_cone else self.centred_features
 
-    @_OfImages
+    @_OfLabels
     def centred_features(self) -> np.ndarray:
-        """Image features (N, D), float16, centred on the data and L2-normalised, whatever the backbone."""
+        """Image features (N, D), float16, centred and L2-normalised, whatever the backbone."""
         from deft_plugin.runs.features import centre_features
 
-        backbone, features = self.require_images()
-        return centre_features(features) if backbone.has_cone else self.image_features
+        return centre_features(self.require_images()[1], self.centre)
 
-    @_OfImages
+    @_OfFeatures
     def neighbours(self) -> Neighbours:
         """Nearest others of each image by `image_features`: 30, or all if there are fewer."""
         from deft_plugin.runs.neighbours import nearest_neighbours
@@ -224,7 +258,7 @@ class Run:
         names = [name.replace("_", " ") for name in self.class_names]
         return backbone.encode_texts([ZERO_SHOT_TEMPLATE.format(name) for name in names]).float().cpu().numpy()
 
-    @_OfImages
+    @_OfFeatures
     def zero_shot_logits(self) -> np.ndarray:
         """Logits (N, K), float32, of the prompts "a photo of a {}."."""
         import torch

@@ -191,3 +191,25 @@ def test_what_was_trained_is_kept(make_run):
     deft.select(make_run())
     assert deft.trained.tuning == "frozen"
     assert deft.trained.text.shape == (2, 4, DIM)
+
+
+@pytest.mark.parametrize("sizes", [(300, 3), (300, 10), (300, 30), (200, 4, 4, 4)])
+def test_right_labels_of_a_large_class_are_kept(sizes):
+    """Centred on the mean of the data, which is that of the large class, half of its images pointed anywhere."""
+    generator = np.random.default_rng(0)
+    truth = np.repeat(np.arange(len(sizes)), sizes)
+    centres = generator.standard_normal((len(NAMES), DIM)) / math.sqrt(DIM)
+    features = 1 / math.sqrt(DIM) + centres[truth] + 0.5 * generator.standard_normal((len(truth), DIM)) / math.sqrt(DIM)
+    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float16)
+    run = Run(
+        labels=truth,
+        class_names=NAMES[: len(sizes)],
+        backbone=TinyBackbone(centres),
+        raw_features=features,
+        settings=RunSettings(device="cpu"),
+    )
+    deft = Deft()
+    kept = deft.select(run).is_clean
+    assert min(kept[truth == label].mean() for label in range(len(sizes))) >= 0.95
+    # What is saved judges from the same centre.
+    assert torch.equal(deft.trained.centre, torch.from_numpy(run.centre))

@@ -87,6 +87,11 @@ def texts(elements):
 
 
 class TestContents:
+    def test_classes_that_are_too_small_are_said(self, read_page):
+        small = make_detection(details={"classes_too_small_to_judge": ["fish", "<dog>"]})
+        assert "2 classes have one or two images" in " ".join(texts(read_page(small).all("p")))
+        assert "have one or two images" not in " ".join(texts(read_page(make_detection()).all("p")))
+
     def test_header(self, read_page):
         page = read_page(make_detection())
         facts = dict(zip(texts(page.all("dt")), texts(page.all("dd")), strict=True))

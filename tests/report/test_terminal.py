@@ -51,6 +51,14 @@ def make_detection(**changes):
     return Detection(**{**values, **changes})
 
 
+def test_classes_that_are_too_small_are_said(capsys):
+    small = make_detection(details={"classes_too_small_to_judge": ["[dog]", "fish"]})
+    print_issues(small, Photos())
+    assert "2 classes are too small to be judged" in capsys.readouterr().out
+    print_issues(make_detection(), Photos())
+    assert "too small" not in capsys.readouterr().out
+
+
 class TestFrame:
     def test_all_rows_worst_first(self):
         frame = issues_frame(make_detection(), Photos())

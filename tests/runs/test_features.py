@@ -13,7 +13,13 @@ from deft_plugin.data.digests import image_digest
 from deft_plugin.data.sources import FileImages, IndexedImages
 from deft_plugin.errors import InputError
 from deft_plugin.runs import features as module
-from deft_plugin.runs.features import ImageFeatures, centre_features, compute_image_features, default_cache_dir
+from deft_plugin.runs.features import (
+    ImageFeatures,
+    centre_features,
+    class_centre,
+    compute_image_features,
+    default_cache_dir,
+)
 
 DIM = 5
 
@@ -354,19 +360,28 @@ class TestCentre:
     def test_against_numpy(self, monkeypatch, rows_per_part):
         monkeypatch.setattr(module, "ROWS_PER_PART", rows_per_part)
         features = np.random.default_rng(0).normal(0.5, 0.3, (19, 8)).astype(np.float16)
-        centred = centre_features(features)
+        labels = np.arange(19) % 5 * 2  # classes of 4 and 3; the odd ones have none
+        centre = class_centre(features, labels)
+        exact = features.astype(np.float64)
+        expected = np.mean([exact[labels == label].mean(0) for label in np.unique(labels)], axis=0)
+        np.testing.assert_allclose(centre, expected, rtol=1e-6)
+        centred = centre_features(features, centre)
         assert centred.dtype == np.float16
-        expected = features.astype(np.float64) - features.astype(np.float64).mean(0)
+        expected = exact - expected
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(centred, expected, atol=1e-3)
+
+    def test_a_large_class_does_not_draw_the_centre_to_itself(self):
+        features = np.array([[1, 0]] * 100 + [[0, 1]], np.float16)
+        assert class_centre(features, np.array([0] * 100 + [1])).tolist() == [0.5, 0.5]
 
     def test_sum_of_many_rows_does_not_overflow(self):
         """float16 ends at 65504 and is exact to 2048 only."""
         features = np.full((70_000, 2), 1, np.float16)
         features[::2, 1] = 0.5
-        centred = centre_features(features)
+        centred = centre_features(features, class_centre(features, np.arange(70_000) // 35_000))
         assert (centred[:, 0] == 0).all()
         assert centred[:2, 1].tolist() == [-1, 1]
 
     def test_one_image_stays_finite(self):
-        assert (centre_features(np.ones((1, 4), np.float16)) == 0).all()
+        assert (centre_features(np.ones((1, 4), np.float16), np.ones(4, np.float32)) == 0).all()

@@ -89,9 +89,9 @@ class TestOnce:
         calls = {"centre": 0, "fit": 0}
         centre, fit = features_module.centre_features, LinearProbe.fit
 
-        def count_centre(features):
+        def count_centre(*arguments):
             calls["centre"] += 1
-            return centre(features)
+            return centre(*arguments)
 
         def count_fit(probe, *arguments, **settings):
             calls["fit"] += 1
@@ -140,6 +140,7 @@ class TestPredProbs:
         changed[row] = (changed[row] + 1) % 3
         other = make_run(labels=changed)
         vars(other)["folds"] = run.folds
+        other.of_labels["centre"] = run.centre  # the one thing that all labels have a say in
         same_fold = run.folds == run.folds[row]
         np.testing.assert_array_equal(run.pred_probs[same_fold], other.pred_probs[same_fold])
         assert (run.pred_probs[~same_fold] != other.pred_probs[~same_fold]).any()
@@ -207,11 +208,13 @@ class TestNeighbours:
         assert run.neighbours.rows.shape == (120, 30)
         np.testing.assert_array_equal(run.neighbours.rows[:, 0], similarities.argmax(1))
 
-    def test_other_labels_share_them(self):
-        run = make_run()
+    @pytest.mark.parametrize("has_cone", [True, False])
+    def test_other_labels_share_them_unless_features_are_centred(self, has_cone):
+        run = make_run(has_cone=has_cone)
         other = run.with_labels(run.labels[::-1].copy(), RunSettings(seed=1, device="cpu"))
-        assert other.neighbours is run.neighbours
+        assert (other.neighbours is run.neighbours) is has_cone
         assert other.first_twins is not run.first_twins
+        assert run.with_settings(seed=1).neighbours is run.neighbours
 
 
 def test_other_images_share_nothing():

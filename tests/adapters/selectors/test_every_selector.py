@@ -116,7 +116,7 @@ class TestWhatItGoesBy:
             "pred_probs": {"features"},
         }
         allowed = consumes.union(*(made_of.get(what, set()) for what in consumes))
-        computed = {READ[key] for key in {**vars(run), **run.of_images} if key in READ}
+        computed = {READ[key] for key in {**vars(run), **run.of_images, **run.of_labels} if key in READ}
         assert computed <= allowed
         assert consumes - {"images"} <= computed
 
