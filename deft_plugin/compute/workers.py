@@ -12,9 +12,6 @@ from torch import Tensor
 
 from deft_plugin.compute.precision import pick_device
 
-DECODERS_FROM = 1024
-"""Fewer rows are decoded in this process: starting a worker would cost more."""
-
 
 class Workers:
     """One process among those that share the run. A single one costs nothing.
@@ -86,16 +83,3 @@ def this_process(device: str = "auto") -> Workers:
 
     state = PartialState(cpu=device == "cpu")
     return Workers(state, str(state.device))
-
-
-def num_decoders(device: str, num_images: int) -> int:
-    """How many processes decode images: one beside the encoder on a CPU; a GPU wants to be fed by many.
-
-    Parameters
-    ----------
-    device : str
-    num_images : int
-    """
-    if num_images < DECODERS_FROM:
-        return 0
-    return 1 if torch.device(device).type == "cpu" else min(8, os.cpu_count() or 1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
+import xxhash
 from PIL import Image
 
 from deft_plugin.data.digests import UNREADABLE_DIGEST, image_digest
@@ -19,8 +22,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+_READERS = 8
+_ROWS_AHEAD = 4096
+_BYTES_AT_ONCE = 1 << 20
+
+
 class ImageSource(Protocol):
-    """Images by row. Rows are read when they are asked for, in any order, from any process."""
+    """Images by row. Rows are read when they are asked for, in any order, from any thread or process."""
 
     def __len__(self) -> int:
         """N."""
@@ -41,7 +49,10 @@ class ImageSource(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Hex digest of all images in their order: a key for what is computed from them."""
+        """Hex digest of the content of all images in their order: a key for what is computed from them.
+
+        From then on a row whose file has changed cannot be read: what is kept under this key is of these images.
+        """
         ...
 
 
@@ -52,19 +63,23 @@ class FileImages:
     ----------
     files : sequence of Path of length N
     root : Path
-        Folder that the files are in. The fingerprint is of relative paths, so that the folder may be moved.
+        Folder that the files are in. The fingerprint is of the files' bytes alone, so that it may be moved.
     """
 
     def __init__(self, files: Sequence[Path], root: Path) -> None:
         self._files = files
         self._root = root
+        self._stamps: list[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._files)
 
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
-        return read_image(self._files[row], where=describe(self, row))
+        image = read_image(self._files[row], where=describe(self, row))
+        if self._stamps:
+            _refuse_changed(self._files[row], self._stamps[row], where=describe(self, row))
+        return image
 
     def path(self, row: int) -> str | None:
         """File of a row."""
@@ -72,7 +87,8 @@ class FileImages:
 
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
-        return _hash_all(_file_key(file, os.path.relpath(file, self._root)) for file in self._files)
+        self._stamps = list(_stamp_all(self._files))
+        return _hash_all(self._stamps)
 
 
 class StoredImages:
@@ -92,6 +108,7 @@ class StoredImages:
         self._mode: str | None = getattr(feature, "mode", None)
         stored = dataset.select_columns([column]).with_format(None)
         self._stored = stored.cast_column(column, ImageFeature(mode=self._mode, decode=False))
+        self._stamps: list[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -99,7 +116,11 @@ class StoredImages:
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
         value = self._value(row)
-        return read_image(value, where=_name(row, _path_of(value)), mode=self._mode)
+        where = _name(row, _path_of(value))
+        image = read_image(value, where=where, mode=self._mode)
+        if self._stamps and isinstance(file := _file_or_bytes(value), str):
+            _refuse_changed(file, self._stamps[row], where=where)
+        return image
 
     def path(self, row: int) -> str | None:
         """File of a row, if it is stored."""
@@ -107,14 +128,15 @@ class StoredImages:
 
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
-        return _hash_all([str(self._mode).encode()], self._keys())
+        self._stamps = [
+            stamp
+            for table in cast("Iterable[Any]", self._stored.with_format("arrow").iter(batch_size=100))
+            for stamp in _stamp_all([_file_or_bytes(value) for value in table.column(self._column).to_pylist()])
+        ]
+        return _hash_all([str(self._mode).encode(), *self._stamps])
 
     def _value(self, row: int) -> Mapping[str, Any] | None:
         return cast("dict[str, Any]", self._stored[int(row)])[self._column]
-
-    def _keys(self) -> Iterable[bytes]:
-        for table in cast("Iterable[Any]", self._stored.with_format("arrow").iter(batch_size=100)):
-            yield from map(_stored_key, table.column(self._column).to_pylist())
 
 
 class IndexedImages:
@@ -122,7 +144,8 @@ class IndexedImages:
 
     An element is what `deft_plugin.data.images.read_image` takes, or a pair (image, label). Each access must give
     the same pixels, so a data set must not augment its images. The fingerprint needs every image to be
-    decoded, except those given as paths.
+    decoded, except those given as paths. Only one thread at a time gets ``data[row]``: a data set may read all of
+    its images from one open file.
 
     Parameters
     ----------
@@ -131,13 +154,26 @@ class IndexedImages:
 
     def __init__(self, data: Any) -> None:
         self._data = data
+        self._lock = threading.Lock()
+        self._stamps: list[bytes] | None = None
+
+    def __reduce__(self) -> tuple[type[IndexedImages], tuple[Any]]:
+        return IndexedImages, (self._data,)
 
     def __len__(self) -> int:
         return len(self._data)
 
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
-        return read_image(self._element(row), where=describe(self, row))
+        where = describe(self, row)
+        with self._lock:
+            element = self._element(row)
+            if not isinstance(element, str | os.PathLike):  # an opened image reads its file when it is decoded
+                return read_image(element, where=where)
+        image = read_image(element, where=where)
+        if self._stamps:
+            _refuse_changed(cast("os.PathLike[str]", element), self._stamps[row], where=where)
+        return image
 
     def path(self, row: int) -> str | None:
         """File of a row, if the data are files or know them."""
@@ -147,20 +183,26 @@ class IndexedImages:
 
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
-        return _hash_all(map(self._key, range(len(self))))
+        self._stamps = [stamp for rows in _in_pieces(range(len(self))) for stamp in self._stamp_rows(rows)]
+        return _hash_all(self._stamps)
 
     def _element(self, row: int) -> Any:
         sample = get_sample(self._data, row)
         return cast("Any", sample)[0] if is_pair(sample) else sample
 
-    def _key(self, row: int) -> bytes:
+    def _stamp_rows(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """Stamps of some rows: files are read side by side, images one after the other."""
+        return _stamp_all([self._file_or_digest(row) for row in rows])
+
+    def _file_or_digest(self, row: int) -> str | bytes | None:
         try:
-            element = self._element(row)
-            if isinstance(element, str | os.PathLike):
-                return _file_key(cast("os.PathLike[str]", element), os.fspath(cast("Any", element)))
-            return image_digest(read_image(element, where=describe(self, row)))
+            with self._lock:
+                element = self._element(row)
+                if isinstance(element, str | os.PathLike):
+                    return os.fspath(cast("os.PathLike[str]", element))
+                return image_digest(read_image(element, where=describe(self, row)))
         except UnreadableImageError:
-            return UNREADABLE_DIGEST
+            return None
 
 
 class SelectedImages:
@@ -236,20 +278,46 @@ def _path_of(value: object) -> str | None:
     return os.fspath(file) if isinstance(file, str | Path) else None
 
 
-def _stored_key(value: Mapping[str, Any] | None) -> bytes:
+def _file_or_bytes(value: Mapping[str, Any] | None) -> str | bytes | None:
+    """Find what a stored image is read from; None if there is none."""
     if value is None:
-        return UNREADABLE_DIGEST
-    if value["bytes"] is not None:
-        return value["bytes"]
-    return _file_key(value["path"], value["path"]) if value["path"] else UNREADABLE_DIGEST
+        return None
+    return value["bytes"] if value["bytes"] is not None else value["path"] or None
 
 
-def _file_key(file: str | os.PathLike[str], name: str) -> bytes:
+def _in_pieces(rows: range) -> Iterator[range]:
+    return (rows[start : start + _ROWS_AHEAD] for start in range(0, len(rows), _ROWS_AHEAD))
+
+
+def _stamp_all(images: Sequence[str | os.PathLike[str] | bytes | None]) -> Iterator[bytes]:
+    """Digest each image's content, 16 bytes; files are read by a few threads."""
+    with ThreadPoolExecutor(_READERS) as threads:
+        for rows in _in_pieces(range(len(images))):
+            yield from threads.map(_stamp, images[rows.start : rows.stop])
+
+
+def _stamp(image: str | os.PathLike[str] | bytes | None) -> bytes:
+    """Digest bytes, or those of a file; `UNREADABLE_DIGEST` where there are none to be read."""
+    if isinstance(image, bytes):
+        return xxhash.xxh3_128_digest(image)
+    total = xxhash.xxh3_128()
     try:
-        status = os.stat(file)
-    except OSError:
-        return os.fsencode(f"{name}\0missing")
-    return os.fsencode(f"{name}\0{status.st_size}\0{status.st_mtime_ns}")
+        if image is None or not os.path.isfile(image):
+            return UNREADABLE_DIGEST
+        with open(image, "rb", buffering=0) as file:
+            while piece := file.read(_BYTES_AT_ONCE):
+                total.update(piece)
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
+        return UNREADABLE_DIGEST
+    return total.digest()
+
+
+def _refuse_changed(file: str | os.PathLike[str], stamp: bytes, *, where: str) -> None:
+    if _stamp(file) != stamp:
+        raise UnreadableImageError(
+            f"Cannot read {where}: its file has changed since the run began. Leave the images as they are, and run "
+            "again."
+        )
 
 
 def _hash_all(*groups: Iterable[bytes]) -> str:

@@ -191,7 +191,9 @@ def _checkpoint_file(run: Run, backbone: Backbone, tuning: str, settings: Finetu
         return None
     # Whatever changes a single number of the run is in the key: to resume another run would be a silent wrong result.
     key = {
-        "images": run.images.fingerprint(),
+        "images": run.images.fingerprint()
+        if run.digests is None
+        else hashlib.sha256(run.digests.tobytes()).hexdigest(),
         "labels": hashlib.sha256(run.labels.astype(np.int64).tobytes()).hexdigest(),
         "class_names": run.class_names,
         "backbone": backbone.fingerprint,

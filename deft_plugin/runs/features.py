@@ -1,30 +1,32 @@
 """Image features, computed once and kept in a memory-mapped cache.
 
 The cache is keyed by the images' content, the model with its preprocessing, and the number format. A pass writes its
-rows in parts; one that was killed goes on behind the last whole part.
+rows in parts; one that was killed goes on behind the last whole part. Whether an image can be read depends on more than
+its content (memory, limits of Pillow, plugins for formats), so rows that could not be read are tried at each use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 
+from deft_plugin.compute.decoding import decode_batches, num_decoders
 from deft_plugin.compute.pieces import pieces
 from deft_plugin.compute.precision import autocast, compute_dtype
-from deft_plugin.compute.workers import Workers, num_decoders
+from deft_plugin.compute.workers import Workers
 from deft_plugin.data.digests import DIGEST_SIZE, UNREADABLE_DIGEST, image_digest
-from deft_plugin.data.sources import ImageSource
+from deft_plugin.data.sources import ImageSource, describe
 from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.runs.feature_files import FeatureFiles
 from deft_plugin.types import Backbone
 
 ROWS_PER_PART = 4096
@@ -87,139 +89,122 @@ def compute_image_features(
     Raises
     ------
     InputError
-        If the cache cannot be written (disk full, no permission).
+        If the cache cannot be written (disk full, no permission), or the backbone gives features that are not finite.
+
+    Warns
+    -----
+    UserWarning
+        If something in the cache is damaged; it is computed anew.
     """
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     parts = (images.fingerprint(), backbone.fingerprint, str(compute_dtype(device)), str(len(images)))
     folder = root / "features" / hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
+    files = FeatureFiles(folder, len(images), backbone.feature_dim)
+    encoding = _Encoding(backbone=backbone, images=images, device=device, batch_size=batch_size, progress=progress)
     started = time.perf_counter()
     workers = workers or Workers()
-    is_cached = workers.agree(_is_complete(folder))
-    if not is_cached:
-        try:
-            _fill(folder, backbone, images, device=device, batch_size=batch_size, progress=progress, workers=workers)
-        except OSError as error:
-            if _is_complete(folder):  # another process was faster
-                return compute_image_features(backbone, images, device=device, cache_dir=cache_dir)
-            raise InputError(
-                f"Expected to write image features to {folder}, but: {error}. Free some space, or give another "
-                "folder with cache_dir=... or DEFT_CACHE_DIR. What is there already will be used."
-            ) from error
+    try:
+        arrays = files.read()
+        is_cached = workers.agree(arrays is not None)
+        if arrays is None or not is_cached:
+            _fill(files, encoding, workers)
+        elif workers.is_main and _try_again(files, encoding, arrays):
+            is_cached = False
+        workers.wait()
+    except OSError as error:
+        if files.read() is not None:  # another process was faster
+            return compute_image_features(backbone, images, device=device, cache_dir=cache_dir)
+        raise InputError(
+            f"Expected to write image features to {folder}, but: {error}. Free some space, or give another "
+            "folder with cache_dir=... or DEFT_CACHE_DIR. What is there already will be used."
+        ) from error
     seconds = 0.0 if is_cached else time.perf_counter() - started
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
-    return ImageFeatures(**arrays, seconds=seconds)
+    return ImageFeatures(**files.open(), seconds=seconds)
 
 
-_ARRAYS = ("features", "digests", "is_readable")
-
-
-def _is_complete(folder: Path) -> bool:
-    return all((folder / f"{name}.npy").is_file() for name in _ARRAYS)
-
-
-def _fill(
-    folder: Path,
-    backbone: Backbone,
-    images: ImageSource,
-    *,
-    device: str,
-    batch_size: int,
-    progress: Progress | None,
-    workers: Workers,
-) -> None:
-    parts = folder / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(images), ROWS_PER_PART)
+def _fill(files: FeatureFiles, encoding: _Encoding, workers: Workers) -> None:
+    size = len(encoding.images)
+    starts = range(0, size, ROWS_PER_PART)
     for start in starts[workers.rank :: workers.size]:
-        file = parts / f"{start:010d}.npz"
-        stop = min(start + ROWS_PER_PART, len(images))
-        if not file.is_file():
-            rows = range(start, stop)
-            arrays = _encode_rows(backbone, images, rows, device=device, batch_size=batch_size, progress=progress)
-            temporary = file.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **arrays)
-            temporary.replace(file)
-        if progress:
-            progress(stop, len(images))
+        rows = range(start, min(start + ROWS_PER_PART, size))
+        if not files.has_part(rows):
+            files.write_part(rows, encoding.encode(rows, done=start))
+        encoding.tell(rows.stop)
     workers.wait()
     if workers.is_main:
-        _join(folder, [parts / f"{start:010d}.npz" for start in starts], len(images))
-        shutil.rmtree(parts, ignore_errors=True)
+        files.join([range(start, min(start + ROWS_PER_PART, size)) for start in starts])
     workers.wait()
 
 
-def _join(folder: Path, files: list[Path], num_rows: int) -> None:
-    """Join the parts into one file for each array; the last rename makes the cache entry complete."""
-    for name in _ARRAYS:
-        temporary = folder / f"{name}.{os.getpid()}.tmp"
-        joined, start = None, 0
-        for file in files:
-            with np.load(file) as part:
-                rows = part[name]
-            if joined is None:
-                shape = (num_rows, *rows.shape[1:])
-                joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=rows.dtype, shape=shape)
-            joined[start : start + len(rows)] = rows
-            start += len(rows)
-        assert joined is not None
-        joined.flush()
-        del joined
-        temporary.replace(folder / f"{name}.npy")
+def _try_again(files: FeatureFiles, encoding: _Encoding, arrays: dict[str, np.ndarray]) -> bool:
+    """Encode the rows that could not be read before and can be now; tell whether there are any."""
+    rows = np.flatnonzero(~arrays["is_readable"])
+    if not len(rows):
+        return False
+    found = encoding.encode(rows.tolist())
+    if not found["is_readable"].any():
+        return False
+    files.replace(rows, found)
+    return True
 
 
-def _encode_rows(
-    backbone: Backbone,
-    images: ImageSource,
-    rows: range,
-    *,
-    device: str,
-    batch_size: int,
-    progress: Progress | None,
-) -> dict[str, np.ndarray]:
-    features = np.zeros((len(rows), backbone.feature_dim), np.float16)
-    digests = np.zeros((len(rows), DIGEST_SIZE), np.uint8)
-    is_readable = np.zeros(len(rows), bool)
-    loader = DataLoader(
-        Subset(_Pixels(backbone, images), rows),
-        batch_size=batch_size,
-        num_workers=num_decoders(device, len(images)),
-        collate_fn=_collate,
-        pin_memory=torch.device(device).type == "cuda",
-    )
-    start = 0
-    for pixels, batch_digests, readable in loader:
-        part = slice(start, start + len(readable))
-        digests[part], is_readable[part] = batch_digests, readable
-        if len(pixels):
-            with torch.inference_mode(), autocast(device):
-                features[part][readable] = backbone.encode_images(pixels).float().cpu().numpy()
-        start += len(readable)
-        if progress:
-            progress(rows.start + start, len(images))
-    return {"features": features, "digests": digests, "is_readable": is_readable}
+@dataclass(frozen=True, kw_only=True)
+class _Encoding:
+    """How rows are encoded."""
 
+    backbone: Backbone
+    images: ImageSource
+    device: str
+    batch_size: int
+    progress: Progress | None
 
-class _Pixels(Dataset[tuple[Tensor | None, bytes]]):
-    """Preprocessed images with their digests; no pixels where an image cannot be read."""
+    def tell(self, done: int) -> None:
+        if self.progress:
+            self.progress(done, len(self.images))
 
-    def __init__(self, backbone: Backbone, images: ImageSource) -> None:
-        self._preprocess = backbone.preprocess
-        self._images = images
+    def encode(self, rows: Sequence[int], done: int | None = None) -> dict[str, np.ndarray]:
+        """Encode some rows; `done` says how many of all are done before them, if progress is to be told."""
+        features = np.zeros((len(rows), self.backbone.feature_dim), np.float16)
+        digests = np.zeros((len(rows), DIGEST_SIZE), np.uint8)
+        is_readable = np.zeros(len(rows), bool)
+        parts = pieces(len(rows), self.batch_size)
+        loader = decode_batches(
+            self._load, [rows[part] for part in parts], collate=self._collate, num_threads=num_decoders(self.device)
+        )
+        with contextlib.closing(loader):
+            for part, (pixels, batch_digests, readable) in zip(parts, loader, strict=True):
+                digests[part], is_readable[part] = batch_digests, readable
+                if len(pixels):
+                    with torch.inference_mode(), autocast(self.device), np.errstate(over="ignore"):
+                        features[part][readable] = self.backbone.encode_images(pixels).float().cpu().numpy()
+                    self._check(features[part], rows[part])
+                if done is not None:
+                    self.tell(done + part.stop)
+        return {"features": features, "digests": digests, "is_readable": is_readable}
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, bytes]:
+    def _load(self, row: int) -> tuple[Tensor | None, bytes]:
+        """Preprocess an image and digest it; no pixels where it cannot be read."""
         try:
-            image = self._images.load(index)
+            image = self.images.load(row)
         except UnreadableImageError:
             return None, UNREADABLE_DIGEST
-        return self._preprocess(image), image_digest(image)
+        return self.backbone.preprocess(image), image_digest(image)
 
+    def _collate(self, samples: list[tuple[Tensor | None, bytes]]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        pixels = [sample for sample, _ in samples if sample is not None]
+        digests = np.stack([np.frombuffer(digest, np.uint8) for _, digest in samples])
+        readable = np.array([sample is not None for sample, _ in samples])
+        stacked = torch.stack(pixels) if pixels else torch.empty(0)
+        return stacked.pin_memory() if torch.device(self.device).type == "cuda" else stacked, digests, readable
 
-def _collate(samples: list[tuple[Tensor | None, bytes]]) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    pixels = [sample for sample, _ in samples if sample is not None]
-    digests = np.stack([np.frombuffer(digest, np.uint8) for _, digest in samples])
-    readable = np.array([sample is not None for sample, _ in samples])
-    return torch.stack(pixels) if pixels else torch.empty(0), digests, readable
+    def _check(self, features: np.ndarray, rows: Sequence[int]) -> None:
+        finite = np.isfinite(features).all(1)
+        if not finite.all():
+            name = describe(self.images, rows[int(np.flatnonzero(~finite)[0])])
+            raise InputError(
+                f"Expected finite features from the model, but those of {name} are not. Try precision='float32'; if "
+                "that does not help, the weights of the model are broken."
+            )
 
 
 def class_centre(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -238,6 +238,5 @@ def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:
             "on_bad_image='flag' to keep them in the result as issues of their own kind."
         ) from error
     raise UnreadableImageError(
-        f"{describe(data.images, int(bad[0]))} could not be read when its features were computed, but can be read "
-        "now. Delete the feature cache and try again."
+        f"{describe(data.images, int(bad[0]))} could not be read a moment ago, but can be read now. Run again."
     )

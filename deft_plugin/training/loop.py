@@ -7,7 +7,10 @@ checkpoint to the same result, and several processes see the batches that one wo
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +23,11 @@ from torch.optim import Optimizer
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import compute_dtype
 from deft_plugin.compute.workers import Workers
+from deft_plugin.errors import InputError
 from deft_plugin.settings import LoopSettings
 from deft_plugin.training.batches import epoch_batches
 from deft_plugin.training.optimizers import (
+    check_state_tensors,
     learning_rate_factor,
     load_state_tensors,
     remember_rates,
@@ -133,10 +138,16 @@ class TrainingLoop:
         Raises
         ------
         InputError
-            If the checkpoint is damaged, or cannot be written.
+            If a checkpoint cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If the checkpoint is damaged; training begins anew.
         """
-        if self._checkpoint and self._checkpoint.is_file():
-            self._resume(self._checkpoint)
+        found = self._read(self._checkpoint) if self._checkpoint else None
+        if self._workers.agree(found is not None) and found:
+            self._resume(*found)
         while self._epoch <= self._settings.epochs:
             epoch_end(self._run_epoch(self._epoch))
 
@@ -206,8 +217,33 @@ class TrainingLoop:
             tensors |= state_tensors(trainee.optimizers)
         save_tensors(checkpoint, tensors, {"epoch": self._epoch, "step": self._step})
 
-    def _resume(self, checkpoint: Path) -> None:
-        tensors, state = load_tensors(checkpoint)
+    def _read(self, checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, int]] | None:
+        """Read a checkpoint that fits this run; None if there is none, or if it is damaged, which is said."""
+        if not os.path.lexists(checkpoint):
+            return None
+        try:
+            tensors, state = load_tensors(checkpoint)
+            self._check(tensors, state)
+        except InputError as error:
+            warnings.warn(f"The checkpoint {checkpoint} is damaged: training begins anew. {error}", stacklevel=2)
+            if self._workers.is_main and checkpoint.is_dir():
+                shutil.rmtree(checkpoint)
+            return None
+        return tensors, state
+
+    def _check(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
+        expected = {f"{_TRAINED}/{name}": tensor for name, tensor in self._trainee.trained.items()}
+        expected |= {f"{_SEEN}/{name}": tensor for name, tensor in self._trainee.seen.items()}
+        for name, tensor in expected.items():
+            found = tensors.get(name)
+            if found is None or (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+                kind = "none" if found is None else f"{found.dtype} of shape {tuple(found.shape)}"
+                raise InputError(f"Expected {name}, {tensor.dtype} of shape {tuple(tensor.shape)}, but got {kind}.")
+        if not all(type(state.get(name)) is int for name in ("epoch", "step")):
+            raise InputError(f"Expected an epoch and a step, but got {state}.")
+        check_state_tensors(self._trainee.optimizers, tensors)
+
+    def _resume(self, tensors: Mapping[str, Tensor], state: Mapping[str, int]) -> None:
         with torch.no_grad():
             for name, tensor in self._trainee.trained.items():
                 tensor.copy_(tensors[f"{_TRAINED}/{name}"])

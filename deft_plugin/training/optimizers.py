@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from deft_plugin.errors import InputError
 from deft_plugin.settings import Schedule
 
 _PREFIX = "optimizer"
@@ -64,6 +65,29 @@ def state_tensors(optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
         for slot, value in slots.items()
         if value is not None
     }
+
+
+def check_state_tensors(optimizers: Sequence[Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """Check that what `state_tensors` gave belongs to these optimizers; other tensors are passed over.
+
+    Parameters
+    ----------
+    optimizers : sequence of Optimizer
+    tensors : mapping of str to Tensor
+
+    Raises
+    ------
+    InputError
+    """
+    shapes = {
+        f"{_PREFIX}/{index}/{number}": parameter.shape
+        for index, optimizer in enumerate(optimizers)
+        for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])
+    }
+    for name, tensor in tensors.items():
+        place, _, _slot = name.rpartition("/")
+        if name.startswith(f"{_PREFIX}/") and (place not in shapes or tensor.shape not in (shapes[place], ())):
+            raise InputError(f"Expected the state of this run's optimizers, but got {name} of {tuple(tensor.shape)}.")
 
 
 def load_state_tensors(optimizers: Sequence[Optimizer], tensors: Mapping[str, Tensor]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from deft_plugin.compute.workers import num_decoders
+from deft_plugin.compute.decoding import decode_batches, num_decoders
 from deft_plugin.data.sources import ImageSource
 from deft_plugin.training.augment import augment_image
 
@@ -52,24 +52,20 @@ class Views:
         """Give the pixels (B, 3, H, W) of batches of rows (B,), without augmentation."""
         return self._load([[(None, int(row)) for row in rows] for rows in batches])
 
-    def _load(self, keys: list[list[tuple[int | None, int]]]) -> Iterator[Tensor]:
-        loader = DataLoader(
-            _Pixels(self._images, self._preprocess, self._seed),
-            batch_sampler=keys,
-            num_workers=num_decoders(self._device, len(self._images)),
-            pin_memory=torch.device(self._device).type == "cuda",
-        )
-        for pixels in loader:
-            yield pixels.to(self._device, non_blocking=True)
+    def _load(self, batches: list[list[tuple[int | None, int]]]) -> Iterator[Tensor]:
+        is_pinned = torch.device(self._device).type == "cuda"
 
+        def collate(pixels: list[Tensor]) -> Tensor:
+            stacked = torch.stack(pixels)
+            return stacked.pin_memory() if is_pinned else stacked
 
-class _Pixels(Dataset[Tensor]):
-    """Pixels by (epoch, row); without an epoch the clean view."""
+        loader = decode_batches(self._pixels, batches, collate=collate, num_threads=num_decoders(self._device))
+        with contextlib.closing(loader):
+            for pixels in loader:
+                yield pixels.to(self._device, non_blocking=True)
 
-    def __init__(self, images: ImageSource, preprocess: Callable[[Image.Image], Tensor], seed: int) -> None:
-        self._images, self._preprocess, self._seed = images, preprocess, seed
-
-    def __getitem__(self, key: tuple[int | None, int]) -> Tensor:
+    def _pixels(self, key: tuple[int | None, int]) -> Tensor:
+        """Pixels by (epoch, row); without an epoch the clean view."""
         epoch, row = key
         image = self._images.load(row)
         if epoch is not None:

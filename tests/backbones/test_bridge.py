@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from deft_plugin.backbones import bridge
-from deft_plugin.backbones.bridge import IMAGE_WEIGHTS, TEXT_WEIGHTS, load_bridge
+from deft_plugin.backbones.bridge import IMAGE_WEIGHTS, TEXT_FILES, TEXT_WEIGHTS, load_bridge
 from deft_plugin.deft.prompts import SoftPrompts
 from deft_plugin.errors import InputError, MissingWeightsError
 from deft_plugin.runs.features import centre_features
@@ -100,6 +100,25 @@ class TestWeights:
         monkeypatch.setattr(bridge, name, broken)
         with pytest.raises(MissingWeightsError, match="SHA-256"):
             load_bridge("bridge-lite0")
+
+    @pytest.mark.parametrize("number", range(len(TEXT_FILES)))
+    def test_loading_checks_tokenizer_and_configuration(self, monkeypatch, number):
+        files = list(TEXT_FILES)
+        files[number] = dataclasses.replace(files[number], sha256="0" * 64)
+        monkeypatch.setattr(bridge, "TEXT_FILES", files)
+        with pytest.raises(MissingWeightsError, match=rf"Expected {files[number].path} of .* SHA-256 0000"):
+            load_bridge("bridge-lite0")
+
+    def test_a_file_too_many(self, monkeypatch):
+        monkeypatch.setattr(bridge, "STRAY_FILES", ("none.json", "README.md"))
+        with pytest.raises(MissingWeightsError, match=r"as it was published, but .* has README\.md, too\. Remove it"):
+            load_bridge("bridge-lite0")
+
+    def test_files_are_in_the_fingerprint(self, monkeypatch, backbone):
+        changed = [dataclasses.replace(TEXT_FILES[0], sha256="0" * 64), *TEXT_FILES[1:]]
+        monkeypatch.setattr(bridge, "TEXT_FILES", changed)
+        other = bridge.BridgeBackbone(backbone.image_tower, backbone.text_tower, None)
+        assert other.fingerprint != backbone.fingerprint
 
     def test_packages_are_found_without_running_them(self):
         IMAGE_WEIGHTS.locate()

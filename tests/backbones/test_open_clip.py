@@ -1,5 +1,6 @@
 """Small random open_clip models: what their own ``encode_text`` says is the reference for prompts."""
 
+import copy
 import dataclasses
 import functools
 import json
@@ -384,6 +385,20 @@ class TestFingerprint:
     def test_changes_with_what_features_depend_on(self, change):
         assert self.build(**change).fingerprint != self.build().fingerprint
 
+    def test_changes_with_the_number_of_heads(self):
+        """No weight tells it, nor does what a model prints."""
+        models = [open_clip.CLIP(24, VISION, {**TEXT, "heads": heads}) for heads in (2, 4)]
+        models[1].load_state_dict(models[0].state_dict())
+        first, second = (OpenClipBackbone(model, preprocess, bpe(), name="small").fingerprint for model in models)
+        assert first != second
+
+    def test_changes_with_the_tokenizer(self):
+        one, other = bpe(), copy.copy(bpe())
+        other.encoder = {**other.encoder, "dog</w>": other.encoder["cat</w>"], "cat</w>": other.encoder["dog</w>"]}
+        model = self.build().model
+        fingerprints = [OpenClipBackbone(model, preprocess, of, name="small").fingerprint for of in (one, other, one)]
+        assert fingerprints[0] == fingerprints[2] != fingerprints[1]
+
     def test_does_not_depend_on_addresses(self):
         functions = [lambda image: preprocess(image) for _ in range(2)]
         assert repr(functions[0]) != repr(functions[1])
@@ -457,6 +472,7 @@ class TestLoad:
         model = open_clip.CustomTextCLIP(24, VISION, {**text, "hf_model_pretrained": False})
         save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
         backbone = load_open_clip(str(tmp_path))
+        assert backbone.fingerprint == load_open_clip(str(tmp_path)).fingerprint
         tokens = backbone.tokenize_prompts(NAMES, 4)
         prompts = backbone.encode_prompts(tokens, context_of_real_text(backbone, tokens))
         torch.testing.assert_close(prompts, backbone.encode_texts(REAL_TEXTS), rtol=0, atol=1e-5)

@@ -6,12 +6,11 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from deft_plugin.compute.checkpoints import load_tensors
+from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.precision import use_precision
 from deft_plugin.deft import verdicts as verdicts_module
 from deft_plugin.deft.finetune import Finetuning
 from deft_plugin.deft.step import DeftStep
-from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
 from deft_plugin.settings import FinetuneSettings, RunSettings
 from deft_plugin.tuning.tunings import ENCODER_TUNINGS
@@ -162,11 +161,25 @@ class TestResume:
         kinds = [{name.split("/")[0] for name in those} for those in names]
         assert kinds == [{"trained", "optimizer", "seen"}, {"trained", "seen"}]
 
-    def test_a_damaged_checkpoint(self, finetuning, tmp_path):
+    @pytest.mark.parametrize("damage", ["garbage", "cut", "empty", "a folder", "of another run", "no step"])
+    def test_a_damaged_checkpoint(self, finetuning, tmp_path, damage):
+        """Training begins anew, and says so."""
         checkpoint = tmp_path / "run.safetensors"
-        checkpoint.write_bytes(b"nonsense")
-        with pytest.raises(InputError, match=r"Expected .*run\.safetensors to be a safetensors file.*Remove it"):
-            finetuning(checkpoint=checkpoint).fit(silent)
+        whole = finetuning(epochs=2).fit(silent)
+        finetuning(epochs=2, checkpoint=checkpoint).fit(silent)
+        content = checkpoint.read_bytes()
+        if damage == "a folder":
+            checkpoint.unlink()
+            checkpoint.mkdir()
+        elif damage == "of another run":
+            save_tensors(checkpoint, {"trained/context": torch.zeros(3)}, {"epoch": 1, "step": 0})
+        elif damage == "no step":
+            save_tensors(checkpoint, load_tensors(checkpoint)[0], {"epoch": 1})
+        else:
+            checkpoint.write_bytes({"garbage": b"nonsense", "cut": content[:-5], "empty": b""}[damage])
+        with pytest.warns(UserWarning, match=r"run\.safetensors is damaged: training begins anew"):
+            assert same(finetuning(epochs=2, checkpoint=checkpoint).fit(silent), whole)
+        assert checkpoint.read_bytes() == content
 
 
 def test_half_precision_is_scaled(finetuning, colours):

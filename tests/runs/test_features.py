@@ -1,6 +1,7 @@
 """The feature pass and its cache, with an encoder that counts what it encodes."""
 
-import threading
+import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from deft_plugin.compute import workers
 from deft_plugin.data.digests import image_digest
 from deft_plugin.data.sources import FileImages, IndexedImages
-from deft_plugin.errors import InputError
+from deft_plugin.errors import InputError, UnreadableImageError
+from deft_plugin.runs import feature_files
 from deft_plugin.runs import features as module
 from deft_plugin.runs.features import (
     ImageFeatures,
@@ -138,23 +139,26 @@ class TestPass:
         compute(backbone)
         assert set(backbone.autocast) == {module.compute_dtype("cpu") != torch.float32}
 
-    def test_worker_gives_the_same(self, compute, monkeypatch, tmp_path):
+    def test_threads_give_the_same(self, compute, monkeypatch, tmp_path):
         alone = compute(CountingBackbone())
-        monkeypatch.setattr(workers, "DECODERS_FROM", 4)
-        # A worker is another process: what it preprocesses leaves no trace here.
-        backbone, threads = CountingBackbone(), set()
-        backbone.preprocess = lambda image: (
-            threads.add(threading.get_ident()) or CountingBackbone.preprocess(backbone, image)
-        )
-        assert_same(compute(backbone, cache_dir=tmp_path / "other"), alone)
-        assert backbone.num_encoded == 23
-        assert not threads
+        monkeypatch.setattr(module, "num_decoders", lambda _device: 7)
+        assert_same(compute(CountingBackbone(), cache_dir=tmp_path / "other"), alone)
 
-    def test_workers(self, monkeypatch):
-        assert workers.num_decoders("cpu", workers.DECODERS_FROM - 1) == 0
-        assert workers.num_decoders("cpu", workers.DECODERS_FROM) == 1
-        monkeypatch.setattr(workers.os, "cpu_count", lambda: 4)
-        assert workers.num_decoders("cuda", workers.DECODERS_FROM) == 4
+    def test_what_cannot_be_pickled(self, compute):
+        """As a data set with a lambda: processes would need to send it."""
+        images, backbone = photos(), CountingBackbone()
+        images.load = lambda row: photo(row)
+        backbone.preprocess = lambda image: CountingBackbone.preprocess(backbone, image)
+        np.testing.assert_allclose(compute(backbone, images).features, expected_features(), atol=1e-3)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e9])
+    def test_features_that_are_not_finite(self, compute, tmp_path, value):
+        backbone = CountingBackbone()
+        encode = backbone.encode_images
+        backbone.encode_images = lambda pixels: encode(pixels).index_fill(0, torch.tensor([1]), value)
+        with pytest.raises(InputError, match=r"Expected finite features from the model, but those of row 1 are not"):
+            compute(backbone)
+        assert stored_files(tmp_path) == []
 
 
 class TestUnreadable:
@@ -247,15 +251,15 @@ class TestCache:
         compute(backbone)
         assert backbone.num_encoded == 23
 
-    def test_only_the_three_arrays_stay(self, compute, small_parts, tmp_path):
+    def test_only_arrays_and_checksums_stay(self, compute, small_parts, tmp_path):
         compute(CountingBackbone())
-        assert stored_files(tmp_path) == ["digests.npy", "features.npy", "is_readable.npy"]
+        assert stored_files(tmp_path) == ["checksums.json", "digests.npy", "features.npy", "is_readable.npy"]
 
     def test_folder(self, monkeypatch, tmp_path):
         monkeypatch.setenv("DEFT_CACHE_DIR", str(tmp_path / "here"))
         assert default_cache_dir() == tmp_path / "here"
         compute_image_features(CountingBackbone(), photos(3))
-        assert len(stored_files(tmp_path / "here")) == 3
+        assert len(stored_files(tmp_path / "here")) == 4
         monkeypatch.delenv("DEFT_CACHE_DIR")
         assert default_cache_dir().name == "deft_plugin"
 
@@ -271,7 +275,7 @@ class TestResume:
         result = compute(backbone)
         assert backbone.num_encoded == encoded
         assert_same(result, unbroken)
-        assert len(stored_files(tmp_path / "cache")) == 3
+        assert len(stored_files(tmp_path / "cache")) == 4
 
     def test_killed_while_a_part_is_written(self, compute, small_parts, monkeypatch, tmp_path):
         """Half a file is written under a name that does not count."""
@@ -313,12 +317,146 @@ class TestResume:
         assert_same(compute(backbone), unbroken)
         assert backbone.num_encoded == 0
 
-    def test_missing_array_is_no_hit(self, compute, tmp_path):
-        unbroken = compute(CountingBackbone())
-        next((tmp_path / "cache").rglob("is_readable.npy")).unlink()
+
+def save(value):
+    def write(file):
+        with file.open("wb") as stream:  # np.save would give it another name
+            np.save(stream, value)
+
+    return write
+
+
+DAMAGES = {
+    "missing": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-3]),
+    "garbage": lambda file: file.write_bytes(b"nonsense" * 100),
+    "one bit": lambda file: file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1])),
+    "zeros": lambda file: file.write_bytes(bytes(len(file.read_bytes()))),
+    "pickled": save(np.array([{}], object)),
+    "other rows": save(np.zeros((22, DIM), np.float16)),
+    "other length": save(np.zeros((23, DIM + 1), np.float16)),
+    "other type": save(np.zeros((23, DIM), np.float32)),
+    "NaN": save(np.full((23, DIM), np.nan, np.float16)),
+    "a folder": lambda file: (file.unlink(), file.mkdir(), (file / "x").write_text("")),
+}
+
+
+class TestDamaged:
+    @pytest.mark.parametrize(
+        ("name", "damage"),
+        [
+            *(("features.npy", damage) for damage in DAMAGES),
+            *((f"{name}.npy", damage) for name in ("digests", "is_readable") for damage in ("cut", "one bit")),
+            *(("checksums.json", damage) for damage in ("missing", "empty", "garbage", "NaN", "a folder")),
+        ],
+    )
+    def test_entry_is_computed_anew(self, compute, tmp_path, name, damage):
+        whole = compute(CountingBackbone(), cache_dir=tmp_path / "whole")
+        compute(CountingBackbone())
+        DAMAGES[damage](next((tmp_path / "cache").rglob(name)))
         backbone = CountingBackbone()
-        assert_same(compute(backbone), unbroken)
+        with pytest.warns(UserWarning, match=r"in the feature cache is damaged \(.*\); it is computed anew"):
+            assert_same(compute(backbone), whole)
         assert backbone.num_encoded == 23
+        assert_same(compute(CountingBackbone(kill_at=1)), whole)
+
+    @pytest.mark.parametrize("damage", sorted({*DAMAGES} - {"missing", "one bit"}))
+    def test_part_is_computed_anew(self, compute, small_parts, tmp_path, damage):
+        whole = compute(CountingBackbone(), cache_dir=tmp_path / "whole")
+        with pytest.raises(Killed):
+            compute(CountingBackbone(kill_at=5))
+        DAMAGES[damage](next((tmp_path / "cache").rglob("0000000005.npz")))
+        backbone = CountingBackbone()
+        with pytest.warns(UserWarning, match=r"0000000005\.npz in the feature cache is damaged"):
+            assert_same(compute(backbone), whole)
+        assert backbone.num_encoded == 18
+
+    def test_part_with_nan(self, compute, small_parts, tmp_path):
+        with pytest.raises(Killed):
+            compute(CountingBackbone(kill_at=5))
+        file = next((tmp_path / "cache").rglob("0000000005.npz"))
+        with np.load(file) as part:
+            arrays = dict(part)
+        arrays["features"][2, 1] = np.nan
+        np.savez(file, **arrays)
+        with pytest.warns(UserWarning, match="features are not finite"):
+            assert np.isfinite(compute(CountingBackbone()).features).all()
+
+    def test_file_in_place_of_a_folder(self, compute, tmp_path):
+        whole = compute(CountingBackbone())
+        folder = next((tmp_path / "cache").rglob("features.npy")).parent
+        shutil.rmtree(folder)
+        folder.write_text("")
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert_same(compute(CountingBackbone()), whole)
+
+
+class Limited(FileImages):
+    """Images of which some cannot be read for a reason that passes, such as too little memory."""
+
+    unreadable = frozenset({2, 5})
+
+    def load(self, row):
+        if row in self.unreadable:
+            raise UnreadableImageError(f"row {row}")
+        return super().load(row)
+
+
+class TestTriedAgain:
+    @pytest.fixture
+    def files(self, tmp_path):
+        for row in range(8):
+            photo(row).save(tmp_path / f"{row}.png")
+        (tmp_path / "7.png").write_bytes(b"no image")
+        return [tmp_path / f"{row}.png" for row in range(8)]
+
+    def test_rows_that_can_be_read_now_are_encoded(self, compute, files, tmp_path):
+        readable = [row not in (7,) for row in range(8)]
+        whole = compute(CountingBackbone(), FileImages(files, tmp_path), cache_dir=tmp_path / "whole")
+        first = compute(CountingBackbone(), Limited(files, tmp_path))
+        assert not first.is_readable[[2, 5, 7]].any()
+        backbone = CountingBackbone()
+        second = compute(backbone, FileImages(files, tmp_path))
+        assert backbone.num_encoded == 2
+        assert second.is_readable.tolist() == readable
+        assert_same(second, whole)
+        assert not first.is_readable[2], "who has read the old entry keeps it"
+        third = compute(CountingBackbone(kill_at=1), FileImages(files, tmp_path))
+        assert_same(third, whole)
+        assert third.seconds == 0
+
+    def test_nothing_is_written_if_none_can(self, compute, files, tmp_path):
+        compute(CountingBackbone(), Limited(files, tmp_path))
+        before = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
+        compute(CountingBackbone(kill_at=1), Limited(files, tmp_path))
+        assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")} == before
+
+    def test_limit_of_pillow(self, compute, files, monkeypatch, tmp_path):
+        with monkeypatch.context() as patch:
+            patch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+            with warnings.catch_warnings(action="ignore"):
+                assert not compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable.any()
+        assert compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable.sum() == 7
+
+    def test_file_that_was_missing(self, compute, files, tmp_path):
+        files[3].rename(tmp_path / "away")
+        assert not compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable[3]
+        (tmp_path / "away").rename(files[3])
+        assert compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable[3]
+
+    def test_file_that_changes_while_the_run_goes(self, compute, files, tmp_path):
+        class Changing(FileImages):
+            def load(self, row):
+                if row == 4:
+                    photo(99).save(files[4])
+                return super().load(row)
+
+        found = compute(CountingBackbone(), Changing(files, tmp_path))
+        assert found.is_readable.tolist() == [row not in (4, 7) for row in range(8)]
+        photo(4).save(files[4])
+        again = compute(CountingBackbone(), FileImages(files, tmp_path))
+        assert bytes(again.digests[4]) == image_digest(photo(4))
 
 
 class TestCannotWrite:
@@ -353,6 +491,26 @@ class TestCannotWrite:
         backbone = CountingBackbone()
         assert_same(compute(backbone), unbroken)
         assert backbone.num_encoded == 8
+
+    def test_disk_full_while_parts_are_joined(self, compute, small_parts, monkeypatch, tmp_path):
+        """An error instead of the signal that a memory map ends with; parts are kept."""
+        unbroken = compute(CountingBackbone(), cache_dir=tmp_path / "unbroken")
+        checksum = feature_files._checksum
+
+        def fill_up(blocks, stream=None):
+            if stream:
+                stream.write(b"half")
+                raise OSError(28, "No space left on device")
+            return checksum(blocks, stream)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(feature_files, "_checksum", fill_up)
+            with pytest.raises(InputError, match="No space left on device"):
+                compute(CountingBackbone())
+        assert not [file for file in stored_files(tmp_path / "cache") if not file.endswith(".npz")]
+        backbone = CountingBackbone()
+        assert_same(compute(backbone), unbroken)
+        assert backbone.num_encoded == 0
 
 
 class TestCentre:
