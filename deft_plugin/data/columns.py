@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 LABEL_NAMES = ("label", "labels")
 """Names that a column of labels has by convention."""
 
+_ENOUGH_ROWS = 10
+_NAME_IT = (
+    "Name the column with labels='...' (--label-column), or keep one with dataset.select_columns([image, label])."
+)
 _LABEL_TYPES = ("int", "uint", "string", "large_string")
 
 
@@ -47,7 +51,7 @@ def find_image_column(dataset: Dataset, column: str | None = None) -> str:
         return found[0]
     raise InputError(
         f"Expected one column of images, but got {_listed(found)} in {_columns(dataset)}. "
-        "Name the column with image_column='...'; turn paths or bytes into images with "
+        "Name the column with image_column='...' (--image-column); turn paths or bytes into images with "
         "dataset.cast_column(image, datasets.Image())."
     )
 
@@ -58,12 +62,13 @@ def find_label_column(dataset: Dataset) -> str:
     Raises
     ------
     InputError
-        If there is none, or more than one.
+        If there is none, or more than one; if the only int or str column has values that (nearly) all differ, as ids,
+        file names and captions do.
 
     Examples
     --------
     >>> import datasets
-    >>> find_label_column(datasets.Dataset.from_dict({"breed": ["pug", "corgi"]}))
+    >>> find_label_column(datasets.Dataset.from_dict({"breed": ["pug", "corgi", "pug"]}))
     'breed'
     """
     from datasets import ClassLabel, Value
@@ -73,12 +78,25 @@ def find_label_column(dataset: Dataset) -> str:
     by_class = [name for name in plain if isinstance(dataset.features[name], ClassLabel)]
     by_type = [name for name in plain if dataset.features[name].dtype.startswith(_LABEL_TYPES)]
     found = by_name or by_class or by_type
+    if not (by_name or by_class):
+        _refuse_no_labels(dataset, found)
     if len(found) == 1:
         return found[0]
-    raise InputError(
-        f"Expected one column of labels, but got {_listed(found)} in {_columns(dataset)}. "
-        "Name the column with labels='...', or keep one with dataset.select_columns([image, label])."
-    )
+    raise InputError(f"Expected one column of labels, but got {_listed(found)} in {_columns(dataset)}. {_NAME_IT}")
+
+
+def _refuse_no_labels(dataset: Any, columns: list[str]) -> None:
+    """Refuse columns none of which repeats its values as labels do; a stream cannot be looked through."""
+    if not hasattr(dataset, "__len__") or not len(dataset) or not columns:
+        return
+    counts = {name: len(set(read_column(dataset, name))) for name in columns}
+    most = len(dataset) / 2 if len(dataset) >= _ENOUGH_ROWS else len(dataset) - 1
+    if all(count > most for count in counts.values()):
+        shown = ", ".join(f"{name!r} has {count} values" for name, count in counts.items())
+        raise InputError(
+            f"Expected a column of labels, whose values repeat, but {shown} in {len(dataset)} rows of "
+            f"{_columns(dataset)}: they look like ids, file names or captions. {_NAME_IT}"
+        )
 
 
 def read_column(dataset: Dataset, column: str) -> list[Any]:

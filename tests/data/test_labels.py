@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deft_plugin.data.class_names import check_class_names
 from deft_plugin.data.labels import (
-    check_class_names,
     check_labels,
     check_pred_probs,
     check_several_classes,
@@ -86,7 +86,7 @@ def test_strings_survive_the_way_there_and_back(strings):
 def test_two_classes_and_an_empty_class_are_allowed():
     assert check_labels([0, 1], class_names=["cat", "dog"])[1] == ("cat", "dog")
     assert check_labels([0, 2, 2], class_names=NAMES)[0].tolist() == [0, 2, 2]
-    assert check_labels([0, 2])[1] == ("0", "1", "2")
+    assert check_labels([0, 2], class_names=NAMES)[1] == tuple(NAMES)
 
 
 def test_result_is_no_view_that_could_be_changed_by_accident():
@@ -104,7 +104,7 @@ def test_result_is_no_view_that_could_be_changed_by_accident():
         ([], {"num_examples": 4}, "0 labels for 4 images"),
         ([0, 5, 1, 7], {"class_names": NAMES}, r"0 … 2 .*3 classes.* row 1 is 5 \(2 such rows"),
         ([0, -1, 1], {}, "row 1 is -1"),
-        ([0, 2**70], {}, "row 1 is 1.18"),
+        ([0, 2**70], {}, r"64 bits.* row 1 is 1180591620717411303424\. Pass ids as strings"),
         ([0.0, np.nan, 1.0], {}, r"row 1 is missing .*1 in all"),
         (np.array([0, np.nan, 1.0]), {}, "row 1 is missing"),
         ([0, None, 1], {}, "row 1 is missing"),
@@ -196,7 +196,7 @@ def test_pred_probs_that_cannot_be_used(pred_probs, words):
         check_pred_probs(pred_probs, 2, 2)
 
 
-@pytest.mark.parametrize("label", ["dog", 1, np.int64(1), np.array(1), np.str_("dog")])
+@pytest.mark.parametrize("label", ["dog", 1, np.int64(1), np.array(1), np.str_("dog"), 1.0, np.float32(1), np.uint8(1)])
 def test_one_label_by_name_or_index(label):
     assert label_index(label, NAMES) == 1
 
@@ -209,7 +209,8 @@ def test_one_label_by_name_or_index(label):
         (-1, "got -1"),
         (True, "got True"),
         (None, "got None"),
-        (1.0, "got 1.0"),
+        (1.5, "got 1.5"),
+        (float("nan"), "got nan"),
     ],
 )
 def test_one_label_that_is_unknown(label, words):
