@@ -104,13 +104,14 @@ def report(
     """Write a page to look at the issues, and to decide which labels to keep, change or drop.
 
     DETECTION is the folder `detection` that `deft detect --output` wrote, DATA is what was judged; options of the data
-    are those that it was judged with.
+    are those that it was judged with; columns of labels and images are known.
     """
     from deft_plugin.data.reading import read_image_data
     from deft_plugin.results.detection import Detection
 
     found = Detection.load(detection)
-    images = read_image_data(data, **reading)
+    known = {"labels": found.label_column, "image_column": found.image_column}
+    images = read_image_data(data, **{**reading, **{name: reading[name] or known[name] for name in known}})
     click.echo(f"wrote {found.report(output, images, title=title, max_images=max_images)}")
 
 

@@ -378,6 +378,7 @@ def _whole_numbers(values: np.ndarray) -> np.ndarray:
         return _integers(values.tolist())
     if values.dtype.kind != "f":
         return values.astype(np.int64)
+    values = values.astype(np.float64)
     if np.isnan(values).any():
         missing = np.flatnonzero(np.isnan(values))
         _refuse_missing(int(missing[0]), len(missing))

@@ -7,7 +7,7 @@ label, and a digest of the pixels, or the value of an id column.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -118,15 +118,12 @@ class RowKeys:
         """
         readings = [_readings(label, self.class_names) for label in labels]
         digests = self._digest(values)
-        found, other = (
-            self._positions(_make_keys(digests, indices)) for indices in np.array(readings).reshape(-1, 2).T
-        )
-        if ((found >= 0) & (other >= 0) & (found != other)).any():
-            row = int(np.flatnonzero((found >= 0) & (other >= 0) & (found != other))[0])
+        by_name, by_index = np.array(readings).reshape(-1, 2).T
+        found, other = (self._positions(_make_keys(digests, indices)) for indices in (by_name, by_index))
+        if (both := (found >= 0) & (other >= 0) & (found != other)).any():
             raise InputError(
-                f"Expected a label that says which class is meant, but {labels[row]!r} may be the class of that name or "
-                f"of that index, and this row was judged with both. Give the label as a string, or name the classes "
-                "otherwise with class_names=[...]."
+                f"Expected a label that says which class is meant, but {labels[int(both.argmax())]!r} may be the name or "
+                "the index of one, and this row was judged with both. Give the label as a string."
             )
         found = np.maximum(found, other)
         if (found < 0).any():
@@ -222,15 +219,17 @@ def _readings(label: Any, class_names: Sequence[str]) -> tuple[int, int]:
     if not names_are_numbers(class_names):
         index = label_index(label, class_names)
         return index, index
-    found: list[int] = []
-    for find in (label_index, index_of):
-        try:
-            found.append(find(label, class_names))
-        except InputError:
-            found.append(_NO_CLASS)
-    if max(found) == _NO_CLASS:
+    by_name, by_index = (_index_or_none(find, label, class_names) for find in (label_index, index_of))
+    if by_name == by_index == _NO_CLASS:
         label_index(label, class_names)  # raises
-    return found[0], found[1]
+    return by_name, by_index
+
+
+def _index_or_none(find: Callable[[Any, Sequence[str]], int], label: Any, class_names: Sequence[str]) -> int:
+    try:
+        return find(label, class_names)
+    except InputError:
+        return _NO_CLASS
 
 
 def _make_keys(digests: np.ndarray, labels: Any) -> np.ndarray:

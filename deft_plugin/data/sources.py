@@ -278,8 +278,8 @@ def _only_key(kind: str, found: list[str], row: Mapping[str, Any]) -> str:
     if len(found) == 1:
         return found[0]
     raise InputError(
-        f"Expected rows with one {kind}, but got {', '.join(found) or 'none'} among {', '.join(map(str, row))}. Let the "
-        "data set give pairs (image, label), or mappings with 'image' and 'label'."
+        f"Expected rows with one {kind}, but got {', '.join(found) or 'none'} among {', '.join(map(str, row))}. Let "
+        "the data set give pairs (image, label), or mappings with 'image' and 'label'."
     )
 
 
