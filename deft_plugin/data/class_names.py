@@ -170,14 +170,18 @@ def warn_of_twins(names: Iterable[str]) -> None:
 
 def _in_order(positions: Mapping[Any, Any]) -> list[str]:
     """Names in the order of their indices, from {name: index} or {index: name}."""
-    items = [(index, name) if isinstance(name, str) else (name, index) for index, name in positions.items()]
-    by_index = {int(index): str(name) for index, name in items}
+    items = [(value, key) if _is_index(value) else (key, value) for key, value in positions.items()]
+    by_index = {int(index): str(name) for index, name in items if _is_index(index)}
     if sorted(by_index) != list(range(len(items))):
         raise InputError(
             f"Expected class indices 0 … {len(items) - 1}, each once, but the data set has {sorted(by_index)[:10]} for "
             f"{len(items)} names. Pass class_names=[...] in the order of the labels."
         )
     return [by_index[index] for index in range(len(items))]
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int | np.integer)
 
 
 def _first_synonyms(classes: Any) -> Any:

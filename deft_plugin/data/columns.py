@@ -74,7 +74,7 @@ def find_label_column(dataset: Dataset) -> str:
     from datasets import ClassLabel, Value
 
     plain = [name for name, feature in dataset.features.items() if isinstance(feature, ClassLabel | Value)]
-    by_name = [name for name in plain if name in LABEL_NAMES]
+    by_name = [name for name in dataset.features if name in LABEL_NAMES]  # of lists, too: they are told apart later
     by_class = [name for name in plain if isinstance(dataset.features[name], ClassLabel)]
     by_type = [name for name in plain if dataset.features[name].dtype.startswith(_LABEL_TYPES)]
     found = by_name or by_class or by_type

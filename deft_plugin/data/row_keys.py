@@ -122,8 +122,8 @@ class RowKeys:
         found, other = (self._positions(_make_keys(digests, indices)) for indices in (by_name, by_index))
         if (both := (found >= 0) & (other >= 0) & (found != other)).any():
             raise InputError(
-                f"Expected a label that says which class is meant, but {labels[int(both.argmax())]!r} may be the name or "
-                "the index of one, and this row was judged with both. Give the label as a string."
+                f"Expected a label that says which class is meant, but {labels[int(both.argmax())]!r} may be the name "
+                "or the index of one, and this row was judged with both. Give the label as a string."
             )
         found = np.maximum(found, other)
         if (found < 0).any():

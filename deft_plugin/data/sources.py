@@ -265,7 +265,8 @@ def split_sample(sample: object) -> tuple[Any, Any]:
     if isinstance(sample, tuple | list):
         values = cast("Sequence[Any]", sample)
         if len(values) > 1:
-            first = next((place for place, value in enumerate(values) if _is_pixels(value)), 0)
+            # Of two the first is the image, whatever it is; an index or a name may stand before the image and label.
+            first = next((place for place, value in enumerate(values[:-1]) if _is_pixels(value)), 0)
             return values[first], values[first + 1] if first + 1 < len(values) else NO_LABEL
     return sample, NO_LABEL
 
