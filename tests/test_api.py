@@ -163,7 +163,7 @@ class TestData:
 class TestIds:
     """Labels that are numbers of their own."""
 
-    IDS = np.array([47219, 3_000_000, 3])
+    IDS = np.array([3, 47219, 3_000_000])
 
     def test_they_come_back_by_name(self, colours):
         expected = detect(colours.images, colours.labels, class_names=colours.names, method="gmm")
@@ -175,7 +175,7 @@ class TestIds:
         row = int(np.flatnonzero(ids == 47219)[0])
         for label in (47219, 47219.0, "47219", np.int64(47219)):
             assert found.clean_mask.is_clean(colours.images[row], label) == (not expected.is_label_issue[row])
-        with pytest.raises(InputError, match="Unknown label 1"):
+        with pytest.raises(InputError, match="Unknown label 47220"):
             found.clean_mask.is_clean(colours.images[row], 47220)
 
     def test_columns_and_masks(self, colours):
@@ -206,7 +206,7 @@ class TestIds:
 class TestWarnings:
     @pytest.mark.parametrize("names", [None, ["n01440764", "n01443537", "n01484850"]])
     def test_names_without_words_where_they_are_read(self, colours, names):
-        with pytest.warns(UserWarning, match="only numbers or WordNet ids"):
+        with pytest.warns(UserWarning, match=r"only numbers or WordNet ids"):
             detect(colours.images, colours.labels, class_names=names, method="deft")
         detect(colours.images, colours.labels, class_names=names, method="gmm")
 
@@ -294,7 +294,7 @@ class TestPredProbs:
         assert fake_model == []
 
     def test_the_call_by_position_where_it_cannot_be(self, colours, pred_probs):
-        with pytest.raises(InputError, match="Expected data .images."):
+        with pytest.raises(InputError, match=r"Expected data \(images\)"):
             find_label_issues(colours.labels, pred_probs, method="deft")
         with pytest.raises(InputError, match=r"labels and pred_probs.*method='confident_learning'"):
             detect(colours.labels, pred_probs)
@@ -309,9 +309,10 @@ class TestPredProbs:
             find_label_issues(colours.labels, pred_probs, **{option: 1})
 
     def test_options_of_nobody(self, colours):
-        with pytest.raises(TypeError, match="'metod'. Did you mean 'method'"):
+        with pytest.raises(TypeError, match=r"'metod'\. Did you mean 'method'"):
             find_label_issues(colours.images, colours.labels, metod="deft")
 
+    @pytest.mark.filterwarnings("ignore:May not flag all label issues in class")  # cleanlab's, of the absent one
     def test_columns_tell_the_classes(self, colours, pred_probs):
         """Of a data set without class names, too, where a class has no label."""
         probs = np.insert(pred_probs, 1, 0, axis=1)

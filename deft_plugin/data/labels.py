@@ -78,6 +78,26 @@ def check_labels(
     return indices, found
 
 
+def are_numbers(labels: Any) -> bool:
+    """Tell whether labels are numbers, rather than strings.
+
+    Parameters
+    ----------
+    labels : sequence of int or str of length N
+
+    Raises
+    ------
+    InputError
+        If they are no labels.
+
+    Examples
+    --------
+    >>> are_numbers([1.0, 2.0]), are_numbers(["1", "2"])
+    (True, False)
+    """
+    return _to_vector(labels).dtype.kind in "iuf"
+
+
 def check_several_classes(labels: np.ndarray, class_names: Sequence[str]) -> None:
     """Refuse labels (N,) from which nothing can be learned.
 

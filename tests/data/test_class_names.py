@@ -69,7 +69,7 @@ def test_targets_of_parts_are_not_visited():
 )
 def test_parts_with_different_classes(other):
     data = ConcatDataset([Photos(classes=["cat", "dog"]), other])
-    with pytest.raises(InputError, match="same classes in all parts .* part 1 has"):
+    with pytest.raises(InputError, match=r"same classes in all parts .* part 1 has"):
         read_image_data(data)
     assert read_image_data(data, class_names=["a", "b"]).class_names == ("a", "b")
 

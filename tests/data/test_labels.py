@@ -123,7 +123,7 @@ def test_numbers_are_names_only_where_names_are_numbers_in_order():
     assert [label_index(label, ["3", "5"]) for label in (5, 3.0, "5")] == [1, 0, 1]
     assert label_index(1, ["10", "9"]) == 1
     assert index_of(1, ["1", "2"]) == 1
-    with pytest.raises(InputError, match="Unknown label 1. .*Known: 3, 5"):
+    with pytest.raises(InputError, match=r"Unknown label 1\. .*Known: 3, 5"):
         label_index(1, ["3", "5"])
 
 
