@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deft_plugin.errors import DeftError
-from deft_plugin.options import run_options
+from deft_plugin.options import data_options, run_options
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins, Registry
@@ -56,6 +56,7 @@ def plugins(plugins: Plugins) -> None:
 
 @app.command()
 @click.argument("path")
+@data_options
 @click.option("--method", default="deft", show_default=True, help="A selector; see `deft plugins`.")
 @run_options()
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for issues.csv, report.html, a picture …")
@@ -65,6 +66,7 @@ def plugins(plugins: Plugins) -> None:
 def detect(
     plugins: Plugins,
     path: str,
+    reading: dict[str, Any],
     method: str,
     settings: RunSettings,
     output: Path | None,
@@ -79,7 +81,7 @@ def detect(
     from deft_plugin.report.terminal import print_issues, summary, write_report
 
     is_main = this_process(settings.device).is_main
-    data = read_image_data(path)
+    data = read_image_data(path, **reading)
     detection = find(data, method=method, settings=settings, verbose=is_main, plugins=plugins)
     if not is_main:
         return
@@ -96,6 +98,7 @@ def detect(
 @app.command()
 @click.argument("detection", type=click.Path(path_type=Path))
 @click.argument("data")
+@data_options
 @click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path))
 @click.option("--title", help="Heading of the page.")
 @click.option(
@@ -105,15 +108,21 @@ def detect(
     type=click.IntRange(min=1),
     help="Show at most so many issues, the worst ones.",
 )
-def report(detection: Path, data: str, output: Path, title: str | None, max_images: int) -> None:
+def report(
+    detection: Path, data: str, reading: dict[str, Any], output: Path, title: str | None, max_images: int
+) -> None:
     """Write a page to look at the issues, and to decide which labels to keep, change or drop.
 
-    DETECTION is the folder `detection` that `deft detect --output` wrote, DATA is what was judged.
+    DETECTION is the folder `detection` that `deft detect --output` wrote, DATA is what was judged; options of the data
+    are those that it was judged with; columns of labels and images are known.
     """
+    from deft_plugin.data.reading import read_image_data
     from deft_plugin.results.detection import Detection
 
     found = Detection.load(detection)
-    click.echo(f"wrote {found.report(output, data, title=title, max_images=max_images)}")
+    known = {"labels": found.label_column, "image_column": found.image_column}
+    images = read_image_data(data, **{**reading, **{name: reading[name] or known[name] for name in known}})
+    click.echo(f"wrote {found.report(output, images, title=title, max_images=max_images)}")
 
 
 def main() -> None:

@@ -1,14 +1,16 @@
-"""Command line options of a run's settings: each is written once, and any command can take them."""
+"""Command line options of data and of a run's settings: each is written once, and any command can take them."""
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
+from deft_plugin.errors import InputError
 from deft_plugin.settings import TUNINGS, OnBadImage, RunSettings, read_recipe
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -93,3 +95,67 @@ def run_options(*names: str) -> Callable[[CommandT], CommandT]:
         return decorated
 
     return decorate
+
+
+def data_options(command: CommandT) -> CommandT:
+    """Give a command the options that say what in the data is meant; it is handed them as ``reading``.
+
+    That is a dict of keywords of `deft_plugin.data.read_image_data`.
+
+    Examples
+    --------
+    >>> @click.command()
+    ... @data_options
+    ... def command(reading): ...
+    >>> [option.name for option in command.params]
+    ['label_column', 'image_column', 'class_names', 'split', 'id_column']
+    """
+
+    @functools.wraps(command)
+    def with_reading(*args: Any, **kwargs: Any) -> Any:
+        reading = {keyword: kwargs.pop(option) for option, keyword in _DATA_KEYWORDS.items()}
+        if reading["class_names"] is not None:
+            reading["class_names"] = _read_class_names(reading["class_names"])
+        return command(*args, reading=reading, **kwargs)
+
+    decorated: Any = with_reading
+    for option in reversed(_DATA_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+_DATA_KEYWORDS = {
+    "label_column": "labels",
+    "image_column": "image_column",
+    "class_names": "class_names",
+    "split": "split",
+    "id_column": "id_column",
+}
+
+_DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--label-column", help="Column of the labels, if the data have several."),
+    click.option("--image-column", help="Column of the images, if the data have several."),
+    click.option(
+        "--class-names", help="Names in the order of the labels: cat,dog,… or a file, one name a line or a JSON list."
+    ),
+    click.option("--split", help="Which split of the data, such as train; all for all of them together."),
+    click.option("--id-column", help="Column whose values tell rows apart, instead of their images."),
+)
+
+
+def _read_class_names(given: str) -> list[str]:
+    file = Path(given)
+    if not file.is_file():
+        if "," not in given:
+            raise InputError(
+                f"Expected class names as cat,dog,… or a file of names, but {given!r} is no file and has no comma "
+                f"(looked up from {Path.cwd()})."
+            )
+        return [name.strip() for name in given.split(",")]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if not text.lstrip().startswith("["):
+            return [line.strip() for line in text.strip().splitlines()]
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a file of class names, but {file} cannot be read: {error}.") from error

@@ -160,6 +160,68 @@ class TestData:
             np.testing.assert_array_equal(detect(path).is_label_issue, expected.is_label_issue)
 
 
+class TestIds:
+    """Labels that are numbers of their own."""
+
+    IDS = np.array([3, 47219, 3_000_000])
+
+    def test_they_come_back_by_name(self, colours):
+        expected = detect(colours.images, colours.labels, class_names=colours.names, method="gmm")
+        ids = self.IDS[colours.labels]
+        found = detect(colours.images, ids, method="gmm")
+        assert found.class_names == ("3", "47219", "3000000")
+        assert found.to_frame()["given_label"].tolist() == list(map(str, ids))
+        np.testing.assert_array_equal(found.is_label_issue, expected.is_label_issue)
+        row = int(np.flatnonzero(ids == 47219)[0])
+        for label in (47219, 47219.0, "47219", np.int64(47219)):
+            assert found.clean_mask.is_clean(colours.images[row], label) == (not expected.is_label_issue[row])
+        with pytest.raises(InputError, match="Unknown label 47220"):
+            found.clean_mask.is_clean(colours.images[row], 47220)
+
+    def test_columns_and_masks(self, colours):
+        data = hf(colours).remove_columns("label").add_column("label", self.IDS[colours.labels])
+        found = detect(data, method="gmm")
+        kept = data.shuffle(seed=0).filter(found.clean_mask)
+        assert sorted(kept["row"]) == np.flatnonzero(~found.is_label_issue).tolist()
+        assert data.map(found.columns)["is_label_issue"] == found.is_label_issue.tolist()
+
+    def test_names_that_are_numbers_and_counted(self, colours):
+        """A ClassLabel with such names counts them: its 1 is the class "2"."""
+        names = datasets.ClassLabel(names=["1", "2", "3"])
+        data = hf(colours).cast_column("label", datasets.Value("int64")).cast_column("label", names)
+        found = detect(data, method="gmm")
+        kept = data.filter(found.clean_mask)
+        assert kept["row"] == np.flatnonzero(~found.is_label_issue).tolist()
+        assert data.map(found.columns)["is_label_issue"] == found.is_label_issue.tolist()
+
+    def test_a_detector_knows_them(self, colours):
+        deft = deft_plugin.Deft()
+        with pytest.warns(UserWarning, match="only numbers"):
+            detect(colours.images, self.IDS[colours.labels], method=deft)
+        scored = deft.trained.score(colours.images[:9], self.IDS[colours.labels[:9]])
+        given = [scored.class_names[label] for label in scored.given_labels]
+        assert given == list(map(str, self.IDS[colours.labels[:9]]))
+
+
+class TestWarnings:
+    @pytest.mark.parametrize("names", [None, ["n01440764", "n01443537", "n01484850"]])
+    def test_names_without_words_where_they_are_read(self, colours, names):
+        with pytest.warns(UserWarning, match=r"only numbers or WordNet ids"):
+            detect(colours.images, colours.labels, class_names=names, method="deft")
+        detect(colours.images, colours.labels, class_names=names, method="gmm")
+
+    def test_augmentation(self, colours):
+        class Flips(Torch):
+            flips = np.random.default_rng(0)
+
+            def __getitem__(self, row):
+                image, label = super().__getitem__(row)
+                return (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flips.random() < 0.5 else image), label
+
+        with pytest.warns(UserWarning, match=r"row \d+ is another one each time it is read.*augments"):
+            detect(Flips(colours), method="gmm")
+
+
 class TestFilter:
     """``dataset.filter(detection.clean_mask)``."""
 
@@ -220,6 +282,52 @@ class TestPredProbs:
         np.testing.assert_array_equal(detection.is_label_issue, expected)
         assert detection.class_names == colours.names
         assert fake_model == []
+
+    def test_the_call_by_position_is_cleanlabs(self, colours, pred_probs, fake_model):
+        expected = cleanlab_find_label_issues(colours.labels, pred_probs, n_jobs=1)
+        find = functools.partial(deft_plugin.find_label_issues, model="fake")
+        for labels in (colours.labels, colours.labels.tolist(), torch.tensor(colours.labels)):
+            np.testing.assert_array_equal(find(labels, pred_probs), expected)
+            np.testing.assert_array_equal(find(labels, pred_probs=pred_probs), expected)
+        np.testing.assert_array_equal(find(labels=colours.labels, pred_probs=pred_probs), expected)
+        np.testing.assert_array_equal(find(colours.labels.tolist(), pred_probs.tolist()), expected)
+        assert fake_model == []
+
+    def test_the_call_by_position_where_it_cannot_be(self, colours, pred_probs):
+        with pytest.raises(InputError, match=r"Expected data \(images\)"):
+            find_label_issues(colours.labels, pred_probs, method="deft")
+        with pytest.raises(InputError, match=r"labels and pred_probs.*method='confident_learning'"):
+            detect(colours.labels, pred_probs)
+        with pytest.raises(InputError, match="multi-label"):
+            deft_plugin.find_label_issues([[0], [0, 1]], [[0.9, 0.1], [0.6, 0.7]])
+        with pytest.raises(InputError, match="argmax"):
+            find_label_issues(colours.images, pred_probs)
+
+    @pytest.mark.parametrize("option", ["filter_by", "n_jobs", "multi_label", "frac_noise", "min_examples_per_class"])
+    def test_options_of_cleanlab(self, colours, pred_probs, option):
+        with pytest.raises(InputError, match=f"no {option}: .*cleanlab"):
+            find_label_issues(colours.labels, pred_probs, **{option: 1})
+
+    def test_options_of_nobody(self, colours):
+        with pytest.raises(TypeError, match=r"'metod'\. Did you mean 'method'"):
+            find_label_issues(colours.images, colours.labels, metod="deft")
+
+    @pytest.mark.filterwarnings("ignore:May not flag all label issues in class")  # cleanlab's, of the absent one
+    def test_columns_tell_the_classes(self, colours, pred_probs):
+        """Of a data set without class names, too, where a class has no label."""
+        probs = np.insert(pred_probs, 1, 0, axis=1)
+        labels = np.array([0, 2, 3])[colours.labels]
+        expected = detect(labels=labels, pred_probs=probs, method="confident_learning")
+        for data in (colours.images, list(zip(colours.images, labels, strict=True))):
+            found = detect(data, labels, pred_probs=probs, method="confident_learning")
+            assert found.class_names == expected.class_names == ("0", "1", "2", "3")
+            np.testing.assert_array_equal(found.given_labels, labels)
+            np.testing.assert_array_equal(found.is_label_issue, expected.is_label_issue)
+
+    @pytest.mark.parametrize("argument", ["image_column", "id_column", "split"])
+    def test_columns_of_no_data(self, colours, pred_probs, argument):
+        with pytest.raises(InputError, match=f"data with {argument}"):
+            detect(labels=colours.labels, pred_probs=pred_probs, method="confident_learning", **{argument: "x"})
 
     def test_no_filter_without_images(self, colours, pred_probs):
         detection = detect(labels=colours.labels, pred_probs=pred_probs, method="confident_learning")

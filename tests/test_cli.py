@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 import warnings
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,6 +120,56 @@ def test_report_of_what_it_cannot_be_of(deft, saved, colour_folder, tmp_path):
     assert "there are 119 rows instead of 120" in done.err
     assert not (tmp_path / "page.html").exists()
     assert deft("report", saved, colour_folder, "--max-images", 0).exit_code == 2
+
+
+@pytest.fixture
+def cifar(colours, tmp_path):
+    """As CIFAR-100 is stored: two columns of labels, images as bytes and path, no names."""
+    images = []
+    for image in colours.images:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        images.append({"bytes": buffer.getvalue(), "path": None})
+    columns = {"img": images, "fine_label": colours.labels, "coarse_label": colours.labels // 2}
+    datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "cifar.parquet")
+    return tmp_path / "cifar.parquet"
+
+
+@pytest.mark.parametrize("kind", ["list", "lines", "JSON"])
+def test_columns_and_class_names(deft, detect, cifar, colours, tmp_path, kind):
+    names = ",".join(colours.names)
+    if kind != "list":
+        names = tmp_path / "names"
+        lines = "\ufeff" + "\r\n".join(colours.names) + "\n"
+        names.write_text(lines if kind == "lines" else json.dumps(colours.names), encoding="utf-8")
+    options = ["--image-column", "img", "--label-column", "fine_label", "--class-names", names]
+    done = detect(*options, "--method", "label_match", "--output", tmp_path / "out", path=cifar)
+    assert done.exit_code == 0, done.err
+    detection = Detection.load(tmp_path / "out" / "detection")
+    assert detection.class_names == colours.names
+    np.testing.assert_array_equal(detection.given_labels, colours.labels)
+    page = tmp_path / "page.html"
+    for more in (options, []):
+        assert deft("report", tmp_path / "out" / "detection", cifar, *more, "--output", page).exit_code == 0
+        assert page.read_bytes() == (tmp_path / "out" / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "'fine_label', 'coarse_label' in .*--label-column"),
+        (["--label-column", "fine"], "'fine', but got"),
+        (["--label-column", "fine_label", "--image-column", "fine_label"], "column of images, but got 'img'"),
+        (["--label-column", "fine_label", "--class-names", "names.txt"], "'names.txt' is no file"),
+        (["--label-column", "fine_label", "--class-names", "a,b"], "2 classes in class_names"),
+        (["--label-column", "fine_label", "--class-names", "a,,b"], r"class_names\[1\] is ''"),
+        (["--label-column", "fine_label", "--id-column", "coarse_label"], "ids that are there once"),
+    ],
+)
+def test_columns_that_are_not_clear(detect, cifar, options, words):
+    done = detect(*options, "--method", "gmm", path=cifar)
+    assert done.exit_code == 1
+    assert re.search(words, done.err), done.err
 
 
 def test_json(detect, tmp_path):

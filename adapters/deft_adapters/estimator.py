@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from deft_plugin import Deft, Detection, Detector, FinetuneSettings, InputError, detect
+from deft_plugin.data import names_are_numbers
 
 
 class DeftDetector(BaseEstimator):
@@ -102,7 +103,10 @@ class DeftDetector(BaseEstimator):
         self.label_quality_ = detection.label_quality
         self.is_label_issue_ = detection.is_label_issue
         names = np.array(detection.class_names)
-        self.classes_ = names if isinstance(np.asarray(y).ravel()[0], str) else np.arange(len(names))
+        if isinstance(np.asarray(y).ravel()[0], str):
+            self.classes_ = names
+        else:
+            self.classes_ = names.astype(int) if names_are_numbers(detection.class_names) else np.arange(len(names))
         self.predicted_labels_ = self.classes_[detection.predicted_labels]
         return self
 

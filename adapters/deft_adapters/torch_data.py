@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from deft_plugin import Detection
-from deft_plugin.data import check_same_count, check_same_labels
+from deft_plugin.data import check_same_count, check_same_labels, label_indices
 
 Sample = TypeVar("Sample", covariant=True)
 _ADVICE = "Pass the whole data set, in the order in which it was judged."
@@ -33,7 +33,8 @@ def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sampl
     rows: Any = dataset
     check_same_count(len(rows), len(detection), advice=_ADVICE)
     if (targets := getattr(dataset, "targets", None)) is not None:
-        check_same_labels(np.asarray(targets), detection.given_labels, advice=_ADVICE)
+        found = label_indices(targets, detection.class_names)
+        check_same_labels(found, detection.given_labels, advice=_ADVICE)
     return Subset(dataset, np.flatnonzero(~detection.is_label_issue).tolist())
 
 

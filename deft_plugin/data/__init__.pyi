@@ -1,8 +1,9 @@
+from .class_names import names_are_numbers
 from .columns import find_image_column, find_label_column, read_column
 from .digests import image_digest
 from .images import read_image, to_rgb
 from .judged import check_same_count, check_same_labels
-from .labels import check_labels, check_pred_probs, label_index
+from .labels import check_labels, check_pred_probs, label_index, label_indices
 from .reading import ImageData, own_class_names, read_image_data
 from .sources import ImageSource, SelectedImages, describe
 from .stored import holds_dataset, read_dataset
@@ -21,6 +22,8 @@ __all__ = [
     "holds_dataset",
     "image_digest",
     "label_index",
+    "label_indices",
+    "names_are_numbers",
     "own_class_names",
     "read_column",
     "read_dataset",

@@ -13,6 +13,10 @@ LABEL_NAMES = ("label", "labels")
 """Names that a column of labels has by convention."""
 
 _USUAL_LABEL_NAMES = ("class", "class_name", "cls", "category", "target", "label_name")
+_ENOUGH_ROWS = 10
+_NAME_IT = (
+    "Name the column with labels='...' (--label-column), or keep one with dataset.select_columns([image, label])."
+)
 _LABEL_TYPES = ("int", "uint", "string", "large_string")
 
 
@@ -48,7 +52,7 @@ def find_image_column(dataset: Dataset, column: str | None = None) -> str:
         return found[0]
     raise InputError(
         f"Expected one column of images, but got {_listed(found)} in {_columns(dataset)}. "
-        "Name the column with image_column='...'; turn paths or bytes into images with "
+        "Name the column with image_column='...' (--image-column); turn paths or bytes into images with "
         "dataset.cast_column(image, datasets.Image())."
     )
 
@@ -59,28 +63,42 @@ def find_label_column(dataset: Dataset) -> str:
     Raises
     ------
     InputError
-        If there is none, or more than one.
+        If there is none, or more than one; if the only int or str column has values that (nearly) all differ, as ids,
+        file names and captions do.
 
     Examples
     --------
     >>> import datasets
-    >>> find_label_column(datasets.Dataset.from_dict({"breed": ["pug", "corgi"]}))
+    >>> find_label_column(datasets.Dataset.from_dict({"breed": ["pug", "corgi", "pug"]}))
     'breed'
     """
     from datasets import ClassLabel, Value
 
     plain = [name for name, feature in dataset.features.items() if isinstance(feature, ClassLabel | Value)]
-    by_name = [name for name in plain if name in LABEL_NAMES]
+    by_name = [name for name in dataset.features if name in LABEL_NAMES]  # of lists, too: they are told apart later
     by_class = [name for name in plain if isinstance(dataset.features[name], ClassLabel)]
     by_type = [name for name in plain if dataset.features[name].dtype.startswith(_LABEL_TYPES)]
     by_custom = list(filter(is_label_name, plain))
     found = by_name or by_class or by_custom or by_type
+    if not (by_name or by_class):
+        _refuse_no_labels(dataset, found)
     if len(found) == 1:
         return found[0]
-    raise InputError(
-        f"Expected one column of labels, but got {_listed(found)} in {_columns(dataset)}. "
-        "Name the column with labels='...', or keep one with dataset.select_columns([image, label])."
-    )
+    raise InputError(f"Expected one column of labels, but got {_listed(found)} in {_columns(dataset)}. {_NAME_IT}")
+
+
+def _refuse_no_labels(dataset: Any, columns: list[str]) -> None:
+    """Refuse columns none of which repeats its values as labels do; a stream cannot be looked through."""
+    if not hasattr(dataset, "__len__") or not len(dataset) or not columns:
+        return
+    counts = {name: len(set(read_column(dataset, name))) for name in columns}
+    most = len(dataset) / 2 if len(dataset) >= _ENOUGH_ROWS else len(dataset) - 1
+    if all(count > most for count in counts.values()):
+        shown = ", ".join(f"{name!r} has {count} values" for name, count in counts.items())
+        raise InputError(
+            f"Expected a column of labels, whose values repeat, but {shown} in {len(dataset)} rows of "
+            f"{_columns(dataset)}: they look like ids, file names or captions. {_NAME_IT}"
+        )
 
 
 def is_label_name(name: str) -> bool:

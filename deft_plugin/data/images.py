@@ -1,7 +1,8 @@
 """Decoding: whatever an image comes as becomes RGB pixels, always in the same way, so that it is recognised.
 
 `to_rgb` is idempotent: a reader that has already turned a photo upright (Hugging Face `datasets` does) and
-one that has not end at the same pixels, hence at the same `image_digest`.
+one that has not end at the same pixels, hence at the same `image_digest`. For the same reason the depth of pixels of
+more than 8 bits is told from their values alone: tags of a file do not survive in what a reader hands over as an array.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ def to_rgb(image: Image.Image, *, mode: str | None = None) -> Image.Image:
 
     EXIF orientation is applied, 16-bit and floating-point pixels are scaled to 8 bit, transparent pixels are
     laid on white, and of an animation the current frame is taken (the first, unless the caller moved on).
+
+    Grey pixels of 16 bits are scaled from the smallest depth that holds the brightest of them, 8, 10, 12, 14 or 16
+    bits, since cameras and scanners store 12 bits in files of 16: the same pixels always give the same image, and black
+    stays black, but an image whose brightest pixel is below a quarter of its depth becomes brighter.
 
     Parameters
     ----------
@@ -65,8 +70,8 @@ def read_image(value: object, *, where: str = "image", mode: str | None = None) 
     ----------
     value : PIL image, path, bytes, array or mapping
         Bytes are those of an image file. Numpy arrays are (H, W) or (H, W, C), torch tensors (H, W) or
-        (C, H, W); integers are pixels in [0, 255] (uint16: [0, 65535]), floats are in [0, 1]. A mapping has
-        ``bytes`` and ``path``, as Hugging Face `datasets` stores images.
+        (C, H, W); integers are pixels in [0, 255] (uint16: of 8 to 16 bits, see `to_rgb`), floats are in
+        [0, 1]. A mapping has ``bytes`` and ``path``, as Hugging Face `datasets` stores images.
     where : str
         Named in errors: "row 7 (photos/cat/1.jpg)".
     mode : str, optional
@@ -111,6 +116,9 @@ def is_image(value: object) -> bool:
     return isinstance(value, Image.Image) or _is_stored(value)
 
 
+_DEPTHS = tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
@@ -130,7 +138,7 @@ def _flatten(image: Image.Image) -> Image.Image:
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
     """Scale pixels to [0, 255], from the smallest usual range that holds them, else from their own range."""
     low, high = float(values.min()), float(values.max())
-    full_scale = {"u": (65535.0,), "i": (255.0, 65535.0), "f": (1.0, 255.0, 65535.0)}[values.dtype.kind]
+    full_scale = {"u": _DEPTHS, "i": _DEPTHS, "f": (1.0, 255.0, 65535.0)}[values.dtype.kind]
     if not np.isfinite([low, high]).all():
         raise ValueError("it has pixels that are not finite")
     top = next((scale for scale in full_scale if high <= scale), None)

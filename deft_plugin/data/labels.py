@@ -1,16 +1,19 @@
-"""Checks of labels, class names and predicted probabilities, with errors that name the row."""
+"""Checks of labels and predicted probabilities, with errors that name the row."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from deft_plugin.data.class_names import check_class_names, names_are_numbers, visible, warn_of_twins
 from deft_plugin.errors import InputError, did_you_mean
 
 Names: TypeAlias = tuple[str, ...]
+
+ENOUGH_ROWS = 20
+"""So many labels that are all different are no labels; fewer may be a small example."""
 
 
 def check_labels(
@@ -26,8 +29,8 @@ def check_labels(
     num_examples : int, optional
         Expected N.
     class_names : sequence of str of length K, optional
-        Without it the classes are the sorted distinct strings, or "0" … "K-1" for numbers. A class may have
-        no example.
+        With it, numbers are indices into it, and a class may have no example. Without it the classes are the values
+        that occur, in order: the sorted distinct strings, or numbers, whose class names are their digits.
 
     Returns
     -------
@@ -37,8 +40,13 @@ def check_labels(
     Raises
     ------
     InputError
-        If there are not `num_examples` labels, or none at all; if a label is
-        missing, not a whole number, out of range, or not among `class_names`.
+        If there are not `num_examples` labels, or none at all; if a label is missing, empty, not a whole number, out
+        of range, or not among `class_names`; if no two of many are the same.
+
+    Warns
+    -----
+    UserWarning
+        Of class names that differ only by blanks or Unicode form.
 
     Examples
     --------
@@ -46,6 +54,8 @@ def check_labels(
     (array([1, 0, 1]), ('cat', 'dog'))
     >>> check_labels([0.0, 2.0], class_names=["cat", "dog", "fish"])
     (array([0, 2]), ('cat', 'dog', 'fish'))
+    >>> check_labels([47219, 3000000, 47219])
+    (array([0, 1, 0]), ('47219', '3000000'))
     """
     values = _to_vector(labels)
     names = None if class_names is None else check_class_names(class_names)
@@ -57,8 +67,35 @@ def check_labels(
     if len(values) == 0:
         raise InputError("Expected at least two labelled images, but the data set is empty.")
     as_indices = _strings_to_indices if isinstance(values[0], str) else _numbers_to_indices
-    indices, names = as_indices(values, names)
-    return indices, names
+    indices, found = as_indices(values, names)
+    if names is None and len(found) == len(values) >= ENOUGH_ROWS:
+        raise InputError(
+            f"Expected classes with several images each, but all {len(values)} labels are different, such as "
+            f"{', '.join(map(repr, found[:3]))}: they look like ids, file names or captions. Pass the labels, or name "
+            "their column with labels='...'."
+        )
+    warn_of_twins(found)
+    return indices, found
+
+
+def are_numbers(labels: Any) -> bool:
+    """Tell whether labels are numbers, rather than strings.
+
+    Parameters
+    ----------
+    labels : sequence of int or str of length N
+
+    Raises
+    ------
+    InputError
+        If they are no labels.
+
+    Examples
+    --------
+    >>> are_numbers([1.0, 2.0]), are_numbers(["1", "2"])
+    (True, False)
+    """
+    return _to_vector(labels).dtype.kind in "iuf"
 
 
 def check_several_classes(labels: np.ndarray, class_names: Sequence[str]) -> None:
@@ -76,49 +113,6 @@ def check_several_classes(labels: np.ndarray, class_names: Sequence[str]) -> Non
             f"Expected labels of at least two classes, but all {len(labels)} labels are "
             f"{class_names[labels[0]]!r}. Wrong labels are found by comparing classes."
         )
-
-
-def check_class_names(class_names: Any) -> tuple[str, ...]:
-    """Check class names.
-
-    Parameters
-    ----------
-    class_names : sequence of str of length K
-
-    Returns
-    -------
-    tuple of str of length K, at least 2
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two, or one is no string, empty, or there twice.
-
-    Examples
-    --------
-    >>> check_class_names(["cat", "dog"])
-    ('cat', 'dog')
-    """
-    if isinstance(class_names, str | bytes | Mapping | set) or not hasattr(class_names, "__len__"):
-        raise InputError(
-            "Expected class_names as a list of strings in the order of the labels, "
-            f"but got {type(class_names).__name__}."
-        )
-    names = [str(name) if isinstance(name, np.str_) else name for name in class_names]
-    for index, name in enumerate(names):
-        if not isinstance(name, str) or not name.strip():
-            raise InputError(
-                f"Expected every class name to be a non-empty string, but class_names[{index}] is {name!r}. "
-                "Pass class_names=[...] with a readable name for each class."
-            )
-    if duplicates := [repr(name) for name, count in Counter(names).items() if count > 1]:
-        raise InputError(
-            f"Expected every class name once, but {', '.join(duplicates)} is there more than once. "
-            "Merge the classes, or give them different names with class_names=[...]."
-        )
-    if len(names) < 2:
-        raise InputError(f"Expected at least two classes, but got {', '.join(names) or 'none'}.")
-    return tuple(names)
 
 
 def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np.ndarray:
@@ -170,32 +164,94 @@ def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np
 
 
 def label_index(label: Any, class_names: Sequence[str]) -> int:
-    """Index of one label, given as class name or as index.
+    """Index of one label, given as class name or as number.
 
     Parameters
     ----------
     label : int or str
-        Index or name of a class.
+        Name of a class, or its index; a whole-number float will do. If all class names are numbers in ascending order,
+        as `check_labels` makes them of numbers, a number is a name, too: 47219 stands for "47219".
     class_names : sequence of str of length K
+
+    Raises
+    ------
+    InputError
+        If there is no such class.
 
     Examples
     --------
-    >>> label_index("dog", ["cat", "dog"]), label_index(1, ["cat", "dog"])
-    (1, 1)
+    >>> label_index("dog", ["cat", "dog"]), label_index(1, ["cat", "dog"]), label_index(1.0, ["cat", "dog"])
+    (1, 1, 1)
+    >>> label_index(47219, ["512", "47219"])
+    1
     """
-    value = label.item() if getattr(label, "ndim", None) == 0 else label
+    value = _plain(label)
+    if names_are_numbers(class_names) and _is_whole(value):
+        name = str(int(value))
+        if name in class_names:
+            return class_names.index(name)
+        raise InputError(f"Unknown label {value!r}. {did_you_mean(name, class_names)}")
+    return index_of(value, class_names)
+
+
+def index_of(label: Any, class_names: Sequence[str]) -> int:
+    """Index of one label where numbers are known to be indices, as in a column that has class names.
+
+    Parameters
+    ----------
+    label : int or str
+    class_names : sequence of str of length K
+
+    Raises
+    ------
+    InputError
+        If there is no such class.
+
+    Examples
+    --------
+    >>> index_of(1, ["1", "2", "3"]), index_of("1", ["1", "2", "3"])
+    (1, 0)
+    """
+    value = _plain(label)
     if isinstance(value, str):
         if value in class_names:
             return class_names.index(value)
         raise InputError(f"Unknown label {value!r}. {did_you_mean(value, class_names)}")
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(class_names):
-        return value
+    if _is_whole(value) and 0 <= value < len(class_names):
+        return int(value)
     raise InputError(f"Expected a label as class name or as integer in 0 … {len(class_names) - 1}, but got {value!r}.")
+
+
+def label_indices(labels: Any, class_names: Sequence[str]) -> np.ndarray:
+    """Find the indices of many labels, each as `label_index` finds it.
+
+    Parameters
+    ----------
+    labels : sequence of int or str of length N
+    class_names : sequence of str of length K
+
+    Returns
+    -------
+    np.ndarray of shape (N,), int64 in [0, K)
+
+    Raises
+    ------
+    InputError
+        If there is no such class.
+
+    Examples
+    --------
+    >>> label_indices([47219, 512, 47219], ["512", "47219"])
+    array([1, 0, 1])
+    """
+    values = _to_vector(labels).tolist()
+    known = {value: label_index(value, class_names) for value in set(values)}
+    return np.array([known[value] for value in values], dtype=np.int64)
 
 
 def _to_vector(labels: Any) -> np.ndarray:
     """Make a 1-D array (N,) of integers, floats, or objects that are all strings."""
-    if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__getitem__"):
+    if isinstance(labels, str | bytes | Mapping) or not (hasattr(labels, "__getitem__") and hasattr(labels, "__len__")):
         raise InputError(
             f"Expected labels as a list or array with one label per image, but got {type(labels).__name__}."
         )
@@ -206,18 +262,26 @@ def _to_vector(labels: Any) -> np.ndarray:
     if array is None:
         array = np.empty(len(labels), dtype=object)
         array[:] = [_plain(item) for item in labels]
+    if array.ndim == 2 and array.size == len(array):
+        raise InputError(
+            f"Expected one label per image, an array of shape (N,), but got shape {array.shape}. Pass labels[:, 0], "
+            "or the column of a frame."
+        )
     if array.ndim != 1:
         raise InputError(
             f"Expected one label per image, an array of shape (N,), but got shape {array.shape}. "
             "One-hot labels: pass labels.argmax(axis=1). Several labels per image are not supported."
         )
+    if array.dtype.kind in "mMcV":
+        raise InputError(f"Expected labels that are integers or strings, but got an array of {array.dtype}.")
     return _unify_objects(array) if array.dtype.kind not in "biuf" else array
 
 
 def _as_array(values: Any) -> np.ndarray | None:
     """Get the array of a torch tensor, a pandas object or a numpy array, else None."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        tensor = values.detach().cpu()
+        values = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
     elif hasattr(values, "to_numpy"):
         values = values.to_numpy()
     return cast("np.ndarray", values) if isinstance(values, np.ndarray) else None
@@ -227,23 +291,56 @@ def _plain(item: Any) -> Any:
     return item.item() if getattr(item, "ndim", None) == 0 else item
 
 
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
+
+
 def _unify_objects(values: np.ndarray) -> np.ndarray:
     """Turn Python objects (N,) into numbers, or into objects that are all `str`."""
-    items = values.tolist()
+    items = [_plain(item) for item in values.tolist()]
     kinds = set(map(type, items))
     if kinds == {str}:
         return np.array(items, dtype=object)
+    _refuse_several(items)
     import pandas as pd
 
     missing = [item is None or item is pd.NA or item != item for item in items]
     if any(missing):
         _refuse_missing(missing.index(True), sum(missing))
+    if kinds == {int}:
+        return _integers(items)
     if kinds <= {int, float}:
         return np.array(items, dtype=np.float64)
     if kinds == {bool}:
         return np.array(items, dtype=bool)
+    if kinds == {bytes}:
+        raise InputError(
+            "Expected labels that are integers or strings, but got labels of type bytes. Decode them: "
+            "[label.decode() for label in labels]."
+        )
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise InputError(f"Expected labels that are all integers or all strings, but got labels of type {names}.")
+
+
+def _refuse_several(items: list[Any]) -> None:
+    """Refuse labels that are lists themselves."""
+    for row, item in enumerate(items):
+        if isinstance(item, list | tuple | set | frozenset | dict) or getattr(item, "ndim", 0):
+            raise InputError(
+                f"Expected one label per image, but the label of row {row} is {item!r}, of type "
+                f"{type(item).__name__}. Several labels per image (multi-label data) are not supported."
+            )
+
+
+def _integers(items: list[int]) -> np.ndarray:
+    limits = np.iinfo(np.int64)
+    for row, item in enumerate(items):
+        if not limits.min <= item <= limits.max:
+            raise InputError(
+                f"Expected labels that are integers of 64 bits, but the label of row {row} is {item}. Pass ids as "
+                "strings: list(map(str, labels))."
+            )
+    return np.array(items, dtype=np.int64)
 
 
 def _refuse_missing(row: int, count: int) -> None:
@@ -255,6 +352,12 @@ def _refuse_missing(row: int, count: int) -> None:
 
 def _strings_to_indices(values: np.ndarray, names: Names | None) -> tuple[np.ndarray, Names]:
     known = tuple(sorted(set(values.tolist()))) if names is None else names
+    if names is None and (empty := [name for name in known if not visible(name)]):
+        rows = np.flatnonzero(np.isin(values, empty))
+        raise InputError(
+            f"Expected a label for every image, but the label of row {rows[0]} is empty ({len(rows)} in all). Remove "
+            "these rows, or label them."
+        )
     position = {name: index for index, name in enumerate(known)}
     for row, value in enumerate(values):
         if value not in position:
@@ -266,17 +369,22 @@ def _strings_to_indices(values: np.ndarray, names: Names | None) -> tuple[np.nda
 
 
 def _numbers_to_indices(values: np.ndarray, names: Names | None) -> tuple[np.ndarray, Names]:
-    indices = _whole_numbers(values)
-    num_classes = int(indices.max()) + 1 if names is None else len(names)
-    outside = np.flatnonzero((indices < 0) | (indices >= num_classes))
+    numbers = _whole_numbers(values)
+    num_classes = None if names is None else len(names)
+    outside = np.flatnonzero((numbers < 0) | (False if num_classes is None else numbers >= num_classes))
     if len(outside):
         row = int(outside[0])
-        upper = "" if names is None else f" for the {num_classes} classes in class_names"
+        upper = "of at least 0"
+        if num_classes is not None:
+            upper = f"in 0 … {num_classes - 1} for the {num_classes} classes in class_names"
         raise InputError(
-            f"Expected labels in 0 … {max(num_classes - 1, 0)}{upper}, but the label of row {row} is "
-            f"{indices[row]} ({len(outside)} such rows). Labels count from 0; remove rows without a label."
+            f"Expected labels {upper}, but the label of row {row} is {numbers[row]} ({len(outside)} such rows). Labels "
+            "count from 0; -1 often stands for no label, as in a hidden test set: remove rows without a label."
         )
-    return indices, tuple(map(str, range(num_classes))) if names is None else names
+    if names is not None:
+        return numbers, names
+    occurring, indices = np.unique(numbers, return_inverse=True)
+    return indices.astype(np.int64), tuple(map(str, occurring.tolist()))
 
 
 def _whole_numbers(values: np.ndarray) -> np.ndarray:
@@ -286,8 +394,11 @@ def _whole_numbers(values: np.ndarray) -> np.ndarray:
             "Expected labels that are integers or strings, but got booleans, which look like a mask. "
             "If they are classes, pass labels.astype(int)."
         )
+    if values.dtype.kind == "u" and values.dtype.itemsize == 8:
+        return _integers(values.tolist())
     if values.dtype.kind != "f":
         return values.astype(np.int64)
+    values = values.astype(np.float64)
     if np.isnan(values).any():
         missing = np.flatnonzero(np.isnan(values))
         _refuse_missing(int(missing[0]), len(missing))

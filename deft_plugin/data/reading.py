@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from deft_plugin.data.class_names import class_names_of
 from deft_plugin.data.columns import find_image_column, find_label_column, read_column
 from deft_plugin.data.folder import find_files
 from deft_plugin.data.labels import check_labels
 from deft_plugin.data.sources import (
+    NO_LABEL,
     FileImages,
     ImageSource,
     IndexedImages,
     StoredImages,
     get_sample,
-    is_pair,
+    split_sample,
 )
 from deft_plugin.data.stored import holds_dataset, read_dataset
 from deft_plugin.errors import InputError
@@ -74,10 +76,12 @@ def read_image_data(
         (CSV, TSV, JSON lines, ``metadata.csv`` beside images), of Parquet, Arrow or webdataset tar files (a file, a
         folder, or a glob), or of what ``Dataset.save_to_disk`` wrote. Images in a sequence are PIL images,
         numpy arrays or paths. A torch data set must give the same image at each access: no augmentation, no
-        normalisation. Its ``targets`` and ``classes`` are taken if it has them, else each row is read once for
-        its label. An ImageData is given back as it is.
+        normalisation. Its rows are (image, label), with an index or more behind, or mappings with "image" and
+        "label". Its ``targets`` and ``classes`` are taken if it has them, else each row is read once for its label.
+        An ImageData is given back as it is.
     labels : sequence of int or str of length N, or str, optional
-        Instead of the labels that `data` has. A string names the label column of a Hugging Face data set.
+        Instead of the labels that `data` has. A string names the label column of a Hugging Face data set. Whole
+        numbers without class names may be any ids: the classes are those that occur.
     class_names : sequence of str of length K, optional
         Instead of the class names that `data` has. For a folder of class folders, their order.
     image_column : str, optional
@@ -105,6 +109,10 @@ def read_image_data(
     >>> data.labels, data.class_names
     (array([0, 1]), ('cat', 'dog'))
     """
+    given: dict[str, Any] = {"image_column": image_column, "id_column": id_column, "split": split}
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"Expected {name} as a string, but got {value!r}, of type {type(value).__name__}.")
     if isinstance(data, str | os.PathLike) and holds_dataset(data):
         data, split = read_dataset(data, split=split, image_column=image_column), None
     for name, column in (("image_column", image_column), ("id_column", id_column)):
@@ -132,12 +140,12 @@ def read_image_data(
     )
 
 
-def own_class_names(data: Any, labels: Any = None) -> Sequence[str] | None:
+def own_class_names(data: Any, labels: Any = None, *, split: str | None = None) -> Sequence[str] | None:
     """Names of the classes, if the data have them: a Hugging Face data set, an ImageData, a folder, a torch data set.
 
     Parameters
     ----------
-    data, labels : object
+    data, labels, split : object
         As for `read_image_data`.
 
     Returns
@@ -150,10 +158,10 @@ def own_class_names(data: Any, labels: Any = None) -> Sequence[str] | None:
     if isinstance(data, str | os.PathLike):
         if not holds_dataset(data):
             return None  # a folder's labels are names
-        data = read_dataset(data)
+        data = read_dataset(data, split=split)
     if _is_hf(data):
         return _names_of(data, _label_column(data, labels))
-    return _classes(data)
+    return class_names_of(data)
 
 
 def _add_ids(data: ImageData, ids: Any, column: str) -> ImageData:
@@ -248,34 +256,39 @@ def _read_rows(data: Any, labels: Any, class_names: Any) -> ImageData:
     if labels is None:
         labels = [_label_of(rows, row) for row in range(len(rows))]
     if class_names is None:
-        class_names = _classes(rows)
+        class_names = class_names_of(rows)
     checked, names = check_labels(labels, num_examples=len(rows), class_names=class_names)
     return ImageData(images=IndexedImages(rows), labels=checked, class_names=names)
 
 
 def _targets(data: Any) -> Any:
-    """Labels that a torch data set knows without reading its images, also through a torch ``Subset``."""
+    """Labels that a torch data set knows without reading its images, also of a ``Subset`` or ``ConcatDataset``."""
     if hasattr(data, "indices") and hasattr(data, "dataset"):
         targets = _targets(data.dataset)
         return None if targets is None else np.asarray(targets)[np.asarray(data.indices)]
+    if isinstance(getattr(data, "datasets", None), list) and hasattr(data, "cumulative_sizes"):
+        parts = [_targets(part) for part in data.datasets]
+        return None if any(part is None for part in parts) else np.concatenate([np.asarray(part) for part in parts])
     targets = getattr(data, "targets", None)
     if targets is None or getattr(data, "target_transform", None) is not None:
         return None
     return targets if len(targets) == len(data) else None
 
 
-def _classes(data: Any) -> Any:
-    found = getattr(data, "classes", None)
-    return _classes(data.dataset) if found is None and hasattr(data, "dataset") else found
-
-
 def _label_of(data: Any, row: int) -> Any:
     sample = get_sample(data, row)
-    if not is_pair(sample):
+    label = split_sample(sample)[1]
+    if label is NO_LABEL:
         raise InputError(
-            f"Expected labels=..., or rows that are pairs (image, label), but row {row} is {type(sample).__name__}."
+            f"Expected labels=..., or rows that are pairs (image, label) or mappings with 'image' and 'label', but row "
+            f"{row} is {_described(sample)}."
         )
-    return sample[1]  # pyright: ignore[reportIndexIssue]
+    return label
+
+
+def _described(sample: object) -> str:
+    kind = type(sample).__name__
+    return f"{kind} with {', '.join(map(str, cast('Any', sample)))}" if isinstance(sample, Mapping) else kind
 
 
 def _advice(data: Any) -> str:

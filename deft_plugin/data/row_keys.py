@@ -7,16 +7,17 @@ label, and a digest of the pixels, or the value of an id column.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from deft_plugin.data.class_names import names_are_numbers
 from deft_plugin.data.columns import LABEL_NAMES, find_image_column, find_label_column, read_column
 from deft_plugin.data.digests import digest_or_blank, id_digest, join_digests
 from deft_plugin.data.images import is_image, read_image
 from deft_plugin.data.judged import check_same_count, check_same_digests, check_same_labels, rows_to_compare
-from deft_plugin.data.labels import label_index
+from deft_plugin.data.labels import index_of, label_index
 from deft_plugin.data.sources import StoredImages
 from deft_plugin.errors import InputError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _KEY = np.dtype([("high", "<u8"), ("low", "<u8"), ("label", "<i8")])
+_NO_CLASS = -1
 _ADVICE = "Use dataset.filter(mask), or dataset.map(columns), which recognise rows wherever they are."
 
 
@@ -114,12 +116,19 @@ class RowKeys:
         InputError
             If one was never judged.
         """
-        indices = [label_index(label, self.class_names) for label in labels]
+        readings = [_readings(label, self.class_names) for label in labels]
         digests = self._digest(values)
-        found = self._positions(_make_keys(digests, indices))
+        by_name, by_index = np.array(readings).reshape(-1, 2).T
+        found, other = (self._positions(_make_keys(digests, indices)) for indices in (by_name, by_index))
+        if (both := (found >= 0) & (other >= 0) & (found != other)).any():
+            raise InputError(
+                f"Expected a label that says which class is meant, but {labels[int(both.argmax())]!r} may be the name "
+                "or the index of one, and this row was judged with both. Give the label as a string."
+            )
+        found = np.maximum(found, other)
         if (found < 0).any():
             unknown = int(np.flatnonzero(found < 0)[0])
-            raise self._never_judged(digests[unknown], indices[unknown])
+            raise self._never_judged(digests[unknown], max(readings[unknown]))
         return found
 
     def check_same_order(self, dataset: Dataset) -> None:
@@ -150,7 +159,8 @@ class RowKeys:
         if column is None or column not in dataset.features:
             column = find_label_column(dataset)
         values = read_column(dataset, column)
-        indices = {value: label_index(value, self.class_names) for value in set(values)}
+        find = index_of if hasattr(dataset.features[column], "names") else label_index
+        indices = {value: find(value, self.class_names) for value in set(values)}
         return np.array([indices[value] for value in values])
 
     def _digest_stored(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -202,6 +212,24 @@ class RowKeys:
             f"{self.class_names[label]!r} {problem}. Filter the data set that was judged, or judge this one with "
             "deft_plugin.detect."
         )
+
+
+def _readings(label: Any, class_names: Sequence[str]) -> tuple[int, int]:
+    """Classes that a label may stand for; a number among names that are numbers is one of them, or an index."""
+    if not names_are_numbers(class_names):
+        index = label_index(label, class_names)
+        return index, index
+    by_name, by_index = (_index_or_none(find, label, class_names) for find in (label_index, index_of))
+    if by_name == by_index == _NO_CLASS:
+        label_index(label, class_names)  # raises
+    return by_name, by_index
+
+
+def _index_or_none(find: Callable[[Any, Sequence[str]], int], label: Any, class_names: Sequence[str]) -> int:
+    try:
+        return find(label, class_names)
+    except InputError:
+        return _NO_CLASS
 
 
 def _make_keys(digests: np.ndarray, labels: Any) -> np.ndarray:

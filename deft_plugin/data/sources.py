@@ -14,9 +14,10 @@ import numpy as np
 import xxhash
 from PIL import Image
 
+from deft_plugin.data.columns import LABEL_NAMES
 from deft_plugin.data.digests import UNREADABLE_DIGEST, image_digest
-from deft_plugin.data.images import read_image
-from deft_plugin.errors import UnreadableImageError
+from deft_plugin.data.images import is_image, read_image
+from deft_plugin.errors import InputError, UnreadableImageError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 _READERS = 8
 _ROWS_AHEAD = 4096
 _BYTES_AT_ONCE = 1 << 20
+NO_LABEL = object()
+"""Stands for the label of a row that has none."""
+
+_IMAGE_KEYS = ("image", "pixel_values", "img")
+_LABEL_KEYS = ("target", "targets", "class", "y")
+_ROWS_TO_READ_AGAIN, _READS = 8, 3  # a flip at random goes unseen once in 65,536 times
 
 
 class ImageSource(Protocol):
@@ -142,10 +149,10 @@ class StoredImages:
 class IndexedImages:
     """Anything with ``len(data)`` and ``data[row]``: a sequence of images, or a map-style torch data set.
 
-    An element is what `deft_plugin.data.images.read_image` takes, or a pair (image, label). Each access must give
-    the same pixels, so a data set must not augment its images. The fingerprint needs every image to be
-    decoded, except those given as paths. Only one thread at a time gets ``data[row]``: a data set may read all of
-    its images from one open file.
+    An element is what `deft_plugin.data.images.read_image` takes, or a row with an image and a label; see
+    `split_sample`. Each access must give the same pixels, so a data set must not augment its images. The fingerprint
+    needs every image to be decoded, except those given as paths. Only one thread at a time gets ``data[row]``: a data
+    set may read all of its images from one open file.
 
     Parameters
     ----------
@@ -186,9 +193,26 @@ class IndexedImages:
         self._stamps = [stamp for rows in _in_pieces(range(len(self))) for stamp in self._stamp_rows(rows)]
         return _hash_all(self._stamps)
 
+    def find_change(self) -> int | None:
+        """Find a row whose image is another one when it is read again; None if the few that are looked at stay.
+
+        A list or an array gives what it holds, and is not looked at.
+        """
+        if isinstance(self._data, list | tuple | np.ndarray):
+            return None
+        for row in np.unique(np.linspace(0, len(self) - 1, _ROWS_TO_READ_AGAIN, dtype=int)).tolist():
+            if len({self._digest(row) for _ in range(_READS)}) > 1:
+                return row
+        return None
+
+    def _digest(self, row: int) -> bytes:
+        try:
+            return image_digest(self._element(row))
+        except (InputError, UnreadableImageError):  # told, with the row, by the pass over all images
+            return UNREADABLE_DIGEST
+
     def _element(self, row: int) -> Any:
-        sample = get_sample(self._data, row)
-        return cast("Any", sample)[0] if is_pair(sample) else sample
+        return split_sample(get_sample(self._data, row))[0]
 
     def _stamp_rows(self, rows: Sequence[int]) -> Iterator[bytes]:
         """Stamps of some rows: files are read side by side, images one after the other."""
@@ -249,9 +273,55 @@ def get_sample(data: Any, row: int) -> object:
         ) from error
 
 
-def is_pair(sample: object) -> bool:
-    """Tell whether a sample is (image, label)."""
-    return isinstance(sample, tuple | list) and len(cast("Sequence[object]", sample)) == 2
+def split_sample(sample: object) -> tuple[Any, Any]:
+    """Take image and label out of a row of a torch data set.
+
+    Parameters
+    ----------
+    sample : object
+        An image; a tuple (image, label), with more behind, such as an index, or before the image; or a mapping with
+        "image" and "label", or the names that Hugging Face models use, "pixel_values" and "labels".
+
+    Returns
+    -------
+    image, label : object
+        The label is `NO_LABEL` if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is not clear which value of a mapping is meant.
+
+    Examples
+    --------
+    >>> split_sample(("1.png", 2, 17)), split_sample({"image": "1.png", "label": 2})
+    (('1.png', 2), ('1.png', 2))
+    """
+    if isinstance(sample, Mapping) and not is_image(sample):
+        row = cast("Mapping[str, Any]", sample)
+        image = [name for name in row if name in _IMAGE_KEYS] or [name for name in row if _is_pixels(row[name])]
+        label = [name for name in row if name in LABEL_NAMES] or [name for name in row if name in _LABEL_KEYS]
+        return row[_only_key("image", image, row)], row[_only_key("label", label, row)] if label else NO_LABEL
+    if isinstance(sample, tuple | list):
+        values = cast("Sequence[Any]", sample)
+        if len(values) > 1:
+            # Of two the first is the image, whatever it is; an index or a name may stand before the image and label.
+            first = next((place for place, value in enumerate(values[:-1]) if _is_pixels(value)), 0)
+            return values[first], values[first + 1] if first + 1 < len(values) else NO_LABEL
+    return sample, NO_LABEL
+
+
+def _is_pixels(value: object) -> bool:
+    return is_image(value) or getattr(value, "ndim", 0) >= 2
+
+
+def _only_key(kind: str, found: list[str], row: Mapping[str, Any]) -> str:
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        f"Expected rows with one {kind}, but got {', '.join(found) or 'none'} among {', '.join(map(str, row))}. Let "
+        "the data set give pairs (image, label), or mappings with 'image' and 'label'."
+    )
 
 
 def describe(images: ImageSource, row: int) -> str:
@@ -270,8 +340,8 @@ def _name(row: int, path: str | None) -> str:
 
 
 def _path_of(value: object) -> str | None:
-    """File of a value that is one, has one, or is a pair (file, label)."""
-    image = cast("Sequence[object]", value)[0] if is_pair(value) else value
+    """File of a value that is one, has one, or is a row (file, label)."""
+    image = split_sample(value)[0]
     if isinstance(image, Mapping):
         image = cast("Mapping[str, object]", image).get("path")
     file = getattr(image, "filename", None) or image

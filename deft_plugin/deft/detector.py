@@ -94,7 +94,7 @@ class Detector:
         ----------
         images, labels, **settings
             As for `deft_plugin.detect`. Classes that have names are recognised by them, in any order; whole
-            numbers without names count in `class_names`.
+            numbers without names count in `class_names`, or are names there themselves.
 
         Raises
         ------
@@ -102,10 +102,12 @@ class Detector:
             If a label is of a class that the detector does not know.
         """
         from deft_plugin.api import detect
+        from deft_plugin.data.class_names import names_are_numbers
         from deft_plugin.data.reading import own_class_names, read_image_data
 
         own = own_class_names(images, labels)
-        data = read_image_data(images, labels, self.class_names if own is None else None)
+        count = own is None and not names_are_numbers(self.class_names)
+        data = read_image_data(images, labels, self.class_names if count else None)
         data = replace(data, labels=self.known_labels(data.labels, data.class_names), class_names=self.class_names)
         arguments: dict[str, Any] = {"model": self.model, **settings}
         return detect(data, method=self, **arguments)

@@ -20,7 +20,7 @@ from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
 from deft_plugin.settings import FROZEN, FinetuneSettings, FrozenSettings, check_tuning
 from deft_plugin.tuning.tunings import pick_tuning, tuned
-from deft_plugin.types import Backbone, Selection
+from deft_plugin.types import Backbone, Selection, SelectorTraits
 
 
 class Deft:
@@ -47,6 +47,8 @@ class Deft:
         deft.trained.save("photos.safetensors")
         Detector.load("photos.safetensors").score("new_photos/")
     """
+
+    traits = SelectorTraits(consumes=("images", "features", "texts"))
 
     def __init__(self, *, frozen: FrozenSettings | None = None, finetune: FinetuneSettings | None = None) -> None:
         self.frozen = frozen or FrozenSettings()

@@ -14,7 +14,7 @@ import torch
 
 from deft_plugin.compute.precision import autocast, pick_device, use_precision
 from deft_plugin.data.images import read_image
-from deft_plugin.data.labels import label_index
+from deft_plugin.data.labels import index_of, label_index
 from deft_plugin.deft.verdicts import clean_probability
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.settings import OnBadImage, Precision, check_choice, check_precision
@@ -72,6 +72,7 @@ class BatchScorer:
         self.detector = detector
         self._image_column, self._label_column, self._feature_column = image_column, label_column, feature_column
         self._class_names = tuple(class_names or detector.class_names)
+        self._find_index = label_index if class_names is None else index_of
         self._device, self._on_bad_image = device, on_bad_image
         self._precision: Precision = precision
         self._backbone: Backbone | None = None
@@ -102,7 +103,8 @@ class BatchScorer:
         UnreadableImageError
             If an image cannot be read, unless such rows are flagged.
         """
-        indices = np.array([label_index(label, self._class_names) for label in self._column(batch, self._label_column)])
+        given = self._column(batch, self._label_column)
+        indices = np.array([self._find_index(label, self._class_names) for label in given])
         # A data set may count its classes in another order than the detector: they are matched by name.
         labels = self.detector.known_labels(indices, self._class_names) if len(indices) else indices
         features, readable = self._features(batch)

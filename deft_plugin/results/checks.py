@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_plugin.data.class_names import check_class_names
 from deft_plugin.data.digests import DIGEST_SIZE
-from deft_plugin.data.labels import check_class_names
 from deft_plugin.errors import InputError
 from deft_plugin.results.review import check_decisions
 

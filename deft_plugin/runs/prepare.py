@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_plugin.compute.precision import use_precision
-from deft_plugin.data.labels import check_labels, check_pred_probs, check_several_classes
+from deft_plugin.data.labels import are_numbers, check_labels, check_pred_probs, check_several_classes
 from deft_plugin.data.reading import ImageData, read_image_data
-from deft_plugin.data.sources import SelectedImages, describe
+from deft_plugin.data.sources import IndexedImages, SelectedImages, describe
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.runs.run import Run
 from deft_plugin.settings import RunSettings
@@ -102,6 +103,7 @@ def prepare_run(
     if learns:
         check_several_classes(images.labels, images.class_names)
     probs = None if pred_probs is None else check_pred_probs(pred_probs, len(images.labels), len(images.class_names))
+    _warn_of_augmentation(images)
 
     from deft_plugin.compute.workers import this_process
     from deft_plugin.runs.features import compute_image_features, default_cache_dir
@@ -220,11 +222,21 @@ def _read_pred_probs(
     if data is not None:
         known = read_image_data(data, labels, class_names)
         labels, class_names = known.labels, known.class_names
-    if class_names is None and np.ndim(pred_probs) == 2 and np.asarray(labels).dtype.kind in "iuf":
+    if class_names is None and np.ndim(pred_probs) == 2 and are_numbers(labels):
         class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
     given, names = check_labels(labels, class_names=class_names)
     check_several_classes(given, names)
     return given, names, check_pred_probs(pred_probs, len(given), len(names))
+
+
+def _warn_of_augmentation(data: ImageData) -> None:
+    if isinstance(data.images, IndexedImages) and (row := data.images.find_change()) is not None:
+        warnings.warn(
+            f"The image of row {row} is another one each time it is read: the data set augments its images. Labels are "
+            "judged by images that will not come again, and the rows cannot be recognised later. Hand over the data "
+            "set without random transforms.",
+            stacklevel=2,
+        )
 
 
 def _raise_first_bad(data: ImageData, is_readable: np.ndarray) -> None:

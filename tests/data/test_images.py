@@ -101,6 +101,18 @@ def test_16_bit_is_scaled_and_not_clipped():
     np.testing.assert_array_equal(decoded, np.arange(256, dtype=np.uint8).reshape(16, 16))
 
 
+@pytest.mark.parametrize(
+    ("brightest", "shown"),
+    [(0, 0), (1, 1), (255, 255), (1023, 255), (2048, 128), (4095, 255), (16383, 255), (32896, 128), (65535, 255)],
+)
+def test_depth_is_told_from_the_values_however_they_arrive(brightest, shown):
+    pixels = np.array([[0, brightest]], np.uint16)
+    image = Image.fromarray(pixels)
+    for arrived in (pixels, image, encode(image), encode(image, "TIFF"), Image.fromarray(pixels.astype(np.int32))):
+        assert np.asarray(read_image(arrived))[0, :, 0].tolist() == [0, shown]
+        assert image_digest(arrived) == image_digest(pixels)
+
+
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_orientation_is_applied_once(orientation, format):  # noqa: A002

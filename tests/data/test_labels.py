@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deft_plugin.data.class_names import check_class_names
 from deft_plugin.data.labels import (
-    check_class_names,
     check_labels,
     check_pred_probs,
     check_several_classes,
+    index_of,
     label_index,
+    label_indices,
 )
 from deft_plugin.errors import InputError
 
@@ -86,7 +88,67 @@ def test_strings_survive_the_way_there_and_back(strings):
 def test_two_classes_and_an_empty_class_are_allowed():
     assert check_labels([0, 1], class_names=["cat", "dog"])[1] == ("cat", "dog")
     assert check_labels([0, 2, 2], class_names=NAMES)[0].tolist() == [0, 2, 2]
-    assert check_labels([0, 2])[1] == ("0", "1", "2")
+    assert check_labels([0, 2], class_names=NAMES)[1] == tuple(NAMES)
+
+
+IDS = {
+    "list": [3_000_000, 47219, 3_000_000],
+    "floats": [3e6, 47219.0, 3e6],
+    "array": np.array([3_000_000, 47219, 3_000_000]),
+    "objects": np.array([np.int64(3_000_000), 47219, 3_000_000], object),
+    "strings stay strings": ["47219", "3000000", "47219"],
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_numbers_are_ids(kind):
+    labels, names = check_labels(IDS[kind])
+    assert [int(names[label]) for label in labels] == [int(label) for label in IDS[kind]]
+    assert set(names) == {"47219", "3000000"}
+    np.testing.assert_array_equal(label_indices(IDS[kind], names), labels)
+
+
+def test_large_ids_are_exact():
+    ids = [2**60, 2**60 + 1, 2**60]
+    assert check_labels(ids)[1] == (str(2**60), str(2**60 + 1))
+    assert check_labels(np.array(ids, np.uint64))[0].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
+def test_numbers_of_few_bits(dtype):
+    assert check_labels(np.array([1, 7, 1], dtype))[1] == ("1", "7")
+
+
+def test_numbers_are_names_only_where_names_are_numbers_in_order():
+    assert [label_index(label, ["3", "5"]) for label in (5, 3.0, "5")] == [1, 0, 1]
+    assert label_index(1, ["10", "9"]) == 1
+    assert index_of(1, ["1", "2"]) == 1
+    with pytest.raises(InputError, match=r"Unknown label 1\. .*Known: 3, 5"):
+        label_index(1, ["3", "5"])
+
+
+@pytest.mark.parametrize(
+    "twins", [["cat", "cat "], ["cat", "\ufeffcat"], ["caf\u00e9", "cafe\u0301"], ["a b", "a\u00a0b"], ["a b", "a  b"]]
+)
+def test_names_that_look_alike_are_named(twins):
+    with pytest.warns(UserWarning, match="differ only by blanks or Unicode form") as caught:
+        assert len(check_labels([*twins, "dog"])[1]) == 3
+    assert ascii(twins[1]) in str(caught[0].message)
+    with pytest.warns(UserWarning, match="differ only by blanks or Unicode form"):
+        check_labels([0, 1], class_names=twins)
+
+
+def test_letters_of_another_case_are_other_classes():
+    assert check_labels(["a", "A", "a"])[1] == ("A", "a")
+
+
+@pytest.mark.parametrize("labels", [list(range(20)), [f"{row}.jpg" for row in range(30)], np.arange(100) * 7.0])
+def test_labels_that_are_all_different(labels):
+    with pytest.raises(InputError, match=f"all {len(labels)} labels are different"):
+        check_labels(labels)
+    assert len(check_labels(labels[:3])[1]) == 3
+    if not isinstance(labels[0], str):
+        assert check_labels(range(20), class_names=[f"class {k}" for k in range(20)])[0].tolist() == list(range(20))
 
 
 def test_result_is_no_view_that_could_be_changed_by_accident():
@@ -104,7 +166,7 @@ def test_result_is_no_view_that_could_be_changed_by_accident():
         ([], {"num_examples": 4}, "0 labels for 4 images"),
         ([0, 5, 1, 7], {"class_names": NAMES}, r"0 … 2 .*3 classes.* row 1 is 5 \(2 such rows"),
         ([0, -1, 1], {}, "row 1 is -1"),
-        ([0, 2**70], {}, "row 1 is 1.18"),
+        ([0, 2**70], {}, r"64 bits.* row 1 is 1180591620717411303424\. Pass ids as strings"),
         ([0.0, np.nan, 1.0], {}, r"row 1 is missing .*1 in all"),
         (np.array([0, np.nan, 1.0]), {}, "row 1 is missing"),
         ([0, None, 1], {}, "row 1 is missing"),
@@ -114,13 +176,19 @@ def test_result_is_no_view_that_could_be_changed_by_accident():
         ([0, 1.5, 1], {}, r"whole numbers.* row 1 is 1\.5"),
         ([0, np.inf, 1], {}, "whole numbers.* row 1 is inf"),
         (np.eye(3), {}, r"shape \(3, 3\).*argmax"),
-        ([[0, 1], [1, 0]], {}, "type list"),
+        ([[0, 1], [1, 0]], {}, r"row 0 is \[0, 1\], of type list.*multi-label"),
+        ([np.array([0, 1]), np.array([1])], {}, "of type ndarray.*multi-label"),
+        (np.array([[0], [1]]), {}, r"labels\[:, 0\]"),
+        (np.array(["2020-01-01"], "M8[D]"), {}, "datetime64"),
+        (np.array([2**63], np.uint64), {}, "64 bits.*Pass ids as strings"),
+        (["cat", "", " "], {}, r"row 1 is empty \(2 in all"),
+        (["cat", "\u200b"], {}, "row 1 is empty"),
         (pd.DataFrame({"label": [0, 1]}), {}, r"shape \(2, 1\)"),
         (["cat", "dgo"], {"class_names": NAMES}, "row 1 is 'dgo'. Did you mean 'dog'"),
         (["cat", 1], {}, "type int, str"),
         ([True, False], {}, "booleans"),
         (np.array([True, False]), {}, "booleans"),
-        ([b"cat", b"dog"], {}, "type bytes"),
+        ([b"cat", b"dog"], {}, r"type bytes\. Decode"),
         ("label", {}, "list or array.* got str"),
         ({"a": 1}, {}, "got dict"),
         ({0, 1}, {}, "got set"),
@@ -196,7 +264,7 @@ def test_pred_probs_that_cannot_be_used(pred_probs, words):
         check_pred_probs(pred_probs, 2, 2)
 
 
-@pytest.mark.parametrize("label", ["dog", 1, np.int64(1), np.array(1), np.str_("dog")])
+@pytest.mark.parametrize("label", ["dog", 1, np.int64(1), np.array(1), np.str_("dog"), 1.0, np.float32(1), np.uint8(1)])
 def test_one_label_by_name_or_index(label):
     assert label_index(label, NAMES) == 1
 
@@ -209,7 +277,8 @@ def test_one_label_by_name_or_index(label):
         (-1, "got -1"),
         (True, "got True"),
         (None, "got None"),
-        (1.0, "got 1.0"),
+        (1.5, "got 1.5"),
+        (float("nan"), "got nan"),
     ],
 )
 def test_one_label_that_is_unknown(label, words):

@@ -195,6 +195,50 @@ def test_hf_data_that_cannot_be_used(build, words):
         read_image_data(build())
 
 
+NO_LABELS = {
+    "id": list(range(12)),
+    "caption": [f"photo {row}" for row in range(12)],
+    "file_name": [f"{row}.png" for row in range(12)],
+    "text": [f"photo {row % 9}" for row in range(12)],
+}
+
+
+def with_columns(num_rows=12, **columns):
+    images = stored([encode(PIXELS[row % 5]) for row in range(num_rows)])
+    return datasets.Dataset.from_dict({"image": images, **columns}).cast_column("image", datasets.Image())
+
+
+@pytest.mark.parametrize("column", NO_LABELS)
+def test_a_column_whose_values_do_not_repeat_is_not_taken_for_labels(column):
+    with pytest.raises(InputError, match=f"{column!r} has .* values in 12 rows .*labels='...'.*--label-column"):
+        read_image_data(with_columns(**{column: NO_LABELS[column]}))
+
+
+def test_a_column_of_labels_may_have_any_name():
+    for breeds in (["pug", "corgi", "poodle"] * 4, ["pug", "corgi", "pug"]):
+        assert read_image_data(with_columns(len(breeds), breed=breeds)).label_column == "breed"
+    assert read_image_data(with_columns(3, caption=["a", "b", "c"]), labels="caption").label_column == "caption"
+    assert read_image_data(with_columns(3, label=["a", "b", "c"])).label_column == "label"
+    with pytest.raises(InputError, match="all 30 labels are different"):
+        read_image_data(with_columns(30, id=range(30)), labels="id")
+
+
+def test_several_labels_in_a_row():
+    with pytest.raises(InputError, match="multi-label"):
+        read_image_data(with_columns(2, label=[[0, 1], [1]]))
+
+
+def test_hidden_labels_of_a_test_set():
+    with pytest.raises(InputError, match="hidden test set"):
+        read_image_data(hf_dataset([-1] * 5))
+
+
+@pytest.mark.parametrize("wrong", [{"id_column": 3}, {"image_column": []}, {"split": 1}, {"class_names": 5}])
+def test_arguments_of_another_type(wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}.*{type(next(iter(wrong.values()))).__name__}"):
+        read_image_data(hf_dataset(), **wrong)
+
+
 def test_an_unknown_label_column_is_named():
     with pytest.raises(InputError, match=r"'lable'.* 'image', 'label'"):
         read_image_data(hf_dataset(), labels="lable")
@@ -433,6 +477,44 @@ def test_torchvision_datasets(tmp_path):
     assert describe(as_tensors.images, 1) == describe(as_folder.images, 1)
     for row in range(2):
         assert image_digest(as_tensors.images.load(row)) == image_digest(as_folder.images.load(row))
+
+
+ROWS = {
+    "with an index": lambda image, label, row: (image, label, row),
+    "behind an index": lambda image, label, row: (row, image, label),
+    "mapping": lambda image, label, row: {"image": image, "label": label, "index": row},
+    "mapping of a Hugging Face model": lambda image, label, row: {
+        "pixel_values": np.asarray(image) / 255,
+        "labels": np.int64(label),
+    },
+    "mapping with other names": lambda image, label, row: {"photo": image, "target": label},
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_of_torch_datasets(kind):
+    class Rows(TorchLike):
+        def __getitem__(self, row):
+            return ROWS[kind](*super().__getitem__(row), row)
+
+    data = read_image_data(Rows())
+    assert data.labels.tolist() == LABELS
+    assert first_pixels(data) == [0, 40, 80, 120, 160]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"image": PIXELS[0]}, "row 0 is dict with image"),
+        ({"image": PIXELS[0], "label": 0, "labels": 1}, "one label, but got label, labels"),
+        ({"image": PIXELS[0], "pixel_values": PIXELS[0], "label": 0}, "one image, but got image, pixel_values"),
+        ({"a": 1, "label": 0}, "one image, but got none among a, label"),
+        ((PIXELS[0], {"boxes": []}), "multi-label"),
+    ],
+)
+def test_rows_that_are_not_clear(row, words):
+    with pytest.raises(InputError, match=words):
+        read_image_data([row, row])
 
 
 def test_normalised_tensors_are_explained():
