@@ -396,14 +396,15 @@ def _kinds(settings: type) -> dict[str, Any]:
 def _checked(name: str, value: Any, kind: Any) -> Any:
     """Give a value of a field's type, or refuse it."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    is_bool = isinstance(value, bool)  # Python's are whole numbers, too
     for each in kinds:
         if each is type(None) and value is None:
             return None
         if get_origin(each) is Literal and isinstance(value, str) and value in get_args(each):
             return value
-        if each is int and isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(value) < 2**63:
+        if each is int and not is_bool and isinstance(value, numbers.Integral) and abs(value) < 2**63:
             return operator.index(value)
-        if each is float and isinstance(value, numbers.Real) and not isinstance(value, bool) and _is_finite(value):
+        if each is float and not is_bool and isinstance(value, numbers.Real) and _is_finite(value):
             return float(value)
         if each is Path and isinstance(value, os.PathLike):
             return Path(value)
