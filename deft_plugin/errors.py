@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_LONGEST = 1500
 
 
 class DeftError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        Kept on one line, and without its middle if nobody would read it all: it may quote a value of any size, or what
+        another library says.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        line = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]\s*", " ", message)
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 500]} … {line[-500:]}")
 
 
 class InputError(DeftError, ValueError):

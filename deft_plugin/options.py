@@ -27,7 +27,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "training": click.option(
         "--recipe",
         "training",
-        type=click.Path(exists=True, path_type=Path),
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="JSON file: protocol, epochs … of training.",
     ),
     "device": click.option("--device", default=_DEFAULTS.device, show_default=True, help="cpu, cuda, mps … or auto."),
@@ -41,7 +41,13 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         type=click.IntRange(min=1),
         help="Images that go through the encoder at a time.",
     ),
-    "seed": click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Of all that is random."),
+    "seed": click.option(
+        "--seed",
+        default=_DEFAULTS.seed,
+        show_default=True,
+        type=click.IntRange(0, 2**32 - 1),
+        help="Of all that is random.",
+    ),
     "n_folds": click.option(
         "--n-folds",
         default=_DEFAULTS.n_folds,

@@ -115,8 +115,10 @@ class Registry(Generic[P, ThingT, TraitsT]):
         DuplicateNameError
             If the name is taken; names both plugins.
         InputError
-            If the traits are of another kind, or say what nobody knows.
+            If the name cannot be shown or typed, or the traits are of another kind, or say what nobody knows.
         """
+        if not isinstance(name, str) or not name.isprintable() or not name.strip() or "," in name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"Expected a printable {self.kind} name without commas, but got {name!r:.80}.")
         if taken := self._entries.get(name):
             raise DuplicateNameError(
                 f"Expected each {self.kind} name once, but {name!r} is registered by plugin {taken.plugin!r} and "

@@ -6,10 +6,17 @@ option (`deft_plugin.options`).
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import numbers
+import operator
+import os
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from deft_plugin.errors import InputError, UnknownNameError, did_you_mean
 
@@ -49,8 +56,7 @@ class LoopSettings:
     checkpoint_steps: int = 500
 
     def __post_init__(self) -> None:
-        _check_positive(self, "epochs", "batch_size", "checkpoint_steps")
-        check_choice("schedule", self.schedule, Schedule)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +96,6 @@ class FinetuneSettings(LoopSettings):
     encoder_learning_rate: float | None = None
     gradient_checkpointing: bool = False
     cone_sine: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("protocol", self.protocol, Protocol)
-        _check_positive(self, "n_ctx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ class FrozenSettings:
     transition_steps: int = 20
 
     def __post_init__(self) -> None:
-        _check_positive(self, "n_ctx", "epochs", "text_updates_per_epoch", "transition_steps")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,9 @@ class ProbeSettings:
     weight_decay: float = 5e-4
     logit_scale: float = 20.0
 
+    def __post_init__(self) -> None:
+        check_settings(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -185,7 +189,7 @@ class RunSettings:
         Format that the encoders compute in; weights stay float32. "auto" is the fastest that the device has.
     batch_size : int
         Images that go through the encoder at a time.
-    seed : int
+    seed : int in [0, 2**32)
         The same seed, data and machine give the same verdicts.
     cache_dir : path, optional
         Where image features are kept; else $DEFT_CACHE_DIR or the user's cache folder.
@@ -219,15 +223,32 @@ class RunSettings:
     on_bad_image: OnBadImage = "raise"
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_tuning(self.tuning)
-        check_precision(self.precision)
-        check_choice("on_bad_image", self.on_bad_image, OnBadImage)
-        check_choice("noise_ratio_source", self.noise_ratio_source, NoiseRatioSource)
-        _check_positive(self, "batch_size")
-        if self.n_folds < 2:
-            raise InputError(f"Expected n_folds of at least 2, to judge one by the others, but got {self.n_folds}.")
-        if self.noise_ratio is not None and not 0 <= self.noise_ratio < 1:
-            raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.noise_ratio}.")
+        if self.cache_dir is not None:
+            check_cache_dir(self.cache_dir, "cache_dir")
+
+
+def check_cache_dir(folder: Path | str, name: str) -> None:
+    """Refuse a file where a folder is to be.
+
+    Parameters
+    ----------
+    folder : path
+    name : str
+        Where it was said: a setting, or a variable of the environment.
+
+    Raises
+    ------
+    InputError
+    """
+    path = Path(folder)
+    try:
+        is_folder = "\0" not in str(path) and next(each for each in (path, *path.parents) if each.exists()).is_dir()
+    except OSError:  # a name that is too long
+        is_folder = False
+    if not is_folder:
+        raise InputError(f"Expected {name} to be a folder, or a path where one can be made, but got {_shown(folder)}.")
 
 
 def check_tuning(name: str) -> None:
@@ -271,12 +292,6 @@ def check_choice(name: str, value: object, choices: Any) -> None:
         raise InputError(f"Expected {name} to be {known}, but got {value!r}.")
 
 
-def _check_positive(settings: object, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise InputError(f"Expected {name} of at least 1, but got {getattr(settings, name)}.")
-
-
 def read_recipe(file: Path) -> FinetuneSettings:
     """Read settings from a JSON file; what it does not name keeps its default. Keys with "_" in front are notes.
 
@@ -285,20 +300,141 @@ def read_recipe(file: Path) -> FinetuneSettings:
     Raises
     ------
     InputError
-        If the file is not a JSON object, or has another key.
+        If the file is not a JSON object, has another key, or a value that a setting cannot have.
 
     References
     ----------
     The paper's settings for its seven data sets are in ``benchmarks/recipes``.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        settings = content.get("training", {}) if "data" in content else content
-        items = {key: value for key, value in settings.items() if not key.startswith("_")}
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"Expected {file} to be a JSON object of training settings, but: {error}.") from error
+    content = read_json(file, what="a JSON object of training settings")
+    settings = content.get("training", {}) if "data" in content else content
+    if not isinstance(settings, dict):
+        raise InputError(f"Expected 'training' in {file} to be a JSON object of training settings, but: {settings!r}.")
+    items = {key: value for key, value in settings.items() if not key.startswith("_")}
     known = [field.name for field in fields(FinetuneSettings)]
     for key in items:
         if key not in known:
             raise InputError(f"Unknown training setting {key!r} in {file}. {did_you_mean(key, known)}")
-    return FinetuneSettings(**items)
+    try:
+        return FinetuneSettings(**items)
+    except InputError as error:
+        raise InputError(f"{error} Mend it in {file}.") from error
+
+
+def read_json(file: Path, *, what: str) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Parameters
+    ----------
+    file : Path
+    what : str
+        What the file should be, for the error.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, or holds anything else.
+    """
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"Expected {file} to be {what}, but {type(error).__name__}: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Expected {file} to be {what}, but it holds {type(content).__name__}.")
+    return content
+
+
+_RANGES: Mapping[str, tuple[Any, str]] = {
+    **dict.fromkeys(
+        ("epochs", "batch_size", "checkpoint_steps", "n_ctx", "text_updates_per_epoch", "transition_steps"),
+        (lambda value: value >= 1, "of at least 1"),
+    ),
+    **dict.fromkeys(
+        (
+            *("learning_rate", "encoder_learning_rate", "residual_learning_rate", "context_learning_rate"),
+            *("weight_decay", "warmup_epochs", "transition_smoothing"),
+        ),
+        (lambda value: value >= 0, "of at least 0"),
+    ),
+    **dict.fromkeys(("max_grad_norm", "sharpening", "logit_scale"), (lambda value: value > 0, "above 0")),
+    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "cone_sine": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "seed": (lambda value: 0 <= value < 2**32, "in [0, 2**32)"),  # as scikit-learn's
+    "n_folds": (lambda value: value >= 2, "of at least 2, to judge one by the others"),
+    "noise_ratio": (lambda value: 0 <= value < 1, "in [0, 1), such as 0.4 for 40 %"),
+}
+"""What a number must be, by the name of its setting, and how that is said."""
+
+
+def check_settings(settings: Any) -> None:
+    """Refuse a setting of another type than its field has, or out of its range; numbers are kept as Python's own.
+
+    Parameters
+    ----------
+    settings : dataclass
+        In its ``__post_init__``.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        Names the setting, what it may be, and what came.
+    """
+    for name, kind in _kinds(type(settings)).items():
+        value = _checked(name, getattr(settings, name), kind)
+        if value is not None and name in _RANGES and not _RANGES[name][0](value):
+            raise InputError(f"Expected {name} {_RANGES[name][1]}, but got {value!r}.")
+        object.__setattr__(settings, name, value)
+
+
+@functools.cache
+def _kinds(settings: type) -> dict[str, Any]:
+    """Types of the fields of a dataclass by name."""
+    hints = get_type_hints(settings)
+    return {field.name: hints[field.name] for field in fields(settings)}
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """Give a value of a field's type, or refuse it."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    is_bool = isinstance(value, bool)  # Python's are whole numbers, too
+    for each in kinds:
+        if each is type(None) and value is None:
+            return None
+        if get_origin(each) is Literal and isinstance(value, str) and value in get_args(each):
+            return value
+        if each is int and not is_bool and isinstance(value, numbers.Integral) and abs(value) < 2**63:
+            return operator.index(value)
+        if each is float and not is_bool and isinstance(value, numbers.Real) and _is_finite(value):
+            return float(value)
+        if each is Path and isinstance(value, os.PathLike):
+            return Path(value)
+        if isinstance(each, type) and each not in (int, float, Path) and isinstance(value, each):
+            return value
+    if kinds == (Precision,) and isinstance(value, str):
+        check_precision(value)
+    expected = [_in_words(each) for each in kinds if each is not type(None)]
+    expected += ["None"] if type(None) in kinds else []
+    raise InputError(f"Expected {name} to be {' or '.join(expected)}, but got {_shown(value)}.")
+
+
+def _is_finite(value: numbers.Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can be
+        return False
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", Path: "a path"}
+    return words.get(kind) or f"a {kind.__name__}"
+
+
+def _shown(value: object) -> str:
+    """Name a value in a message: short, and on one line."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an object that cannot say what it is
+        text = object.__repr__(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -9,9 +9,10 @@ import pytest
 
 import deft_plugin
 from deft_plugin import FinetuneSettings
-from deft_plugin.errors import InputError
+from deft_plugin.errors import DeftError, InputError
 from deft_plugin.options import run_options
-from deft_plugin.settings import FrozenSettings, RunSettings, read_recipe
+from deft_plugin.runs import default_cache_dir
+from deft_plugin.settings import FrozenSettings, ProbeSettings, RunSettings, read_recipe
 
 FILES = sorted((Path(__file__).parents[1] / "benchmarks" / "recipes").glob("*.json"))
 RECIPES = [file for file in FILES if "training" in json.loads(file.read_text())]
@@ -39,14 +40,72 @@ def test_there_are_the_seven_of_the_paper():
         ("[1]", "Expected .* to be a JSON object"),
         ("{", "Expected .* to be a JSON object"),
         ('{"protocol": "loyal"}', "protocol to be 'default' or 'faithful', but got 'loyal'"),
-        ('{"epochs": 0}', "epochs of at least 1, but got 0"),
+        ('{"epochs": 0}', "epochs of at least 1, but got 0. Mend it in "),
+        ('{"epochs": "3"}', "epochs to be a whole number, but got '3'. Mend it in "),
+        ('{"is_real_noise": 1}', "is_real_noise to be True or False, but got 1"),
+        ('{"learning_rate": NaN}', "learning_rate to be a number, but got nan"),
+        ('{"data": {}, "training": [1]}', "Expected 'training' in .* to be a JSON object"),
+        ("null", "a JSON object of training settings, but it holds NoneType"),
+        ("", "Expected .* to be a JSON object"),
+        ("[" * 100_000, "Expected .* to be a JSON object of training settings, but RecursionError"),
+        ("\udcff", "Expected .* to be a JSON object of training settings, but UnicodeDecodeError"),
     ],
 )
 def test_bad_recipes(tmp_path, text, words):
     file = tmp_path / "recipe.json"
-    file.write_text(text)
+    file.write_text(text, errors="surrogateescape")
     with pytest.raises(InputError, match=words):
         read_recipe(file)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(InputError, match="to be a JSON object of training settings, but IsADirectoryError"):
+        read_recipe(tmp_path)
+
+
+WRONG = [
+    *(("seed", value) for value in ("x", True, -1, 2**70, 1.5, None, float("nan"), [0])),
+    *(("n_folds", value) for value in ("3", 1, 2.0, 2**70)),
+    *(("batch_size", value) for value in (0, -5, "64", None, 10**400)),
+    *(("device", value) for value in (5, None, b"cpu")),
+    *(("model", value) for value in (None, 5, ["a"])),
+    *(("tuning", value) for value in (3, None, ["frozen"])),
+    *(("precision", value) for value in (16, None, ("auto",))),
+    *(("noise_ratio", value) for value in ("a", float("nan"), float("inf"), 2, -0.1, True, 10**400, 1j)),
+    *(("noise_ratio_source", value) for value in ("told", None, [])),
+    *(("on_bad_image", value) for value in ("skip", None, {})),
+    *(("cache_dir", value) for value in (5, b"cache", "a\0b", "x" * 5000, __file__, f"{__file__}/below")),
+    *(("training", value) for value in ({"epochs": 3}, "x", FinetuneSettings, FrozenSettings(), 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda value: repr(value)[:20])
+def test_a_setting_that_cannot_be(name, value):
+    """One line that names the setting, and is no longer than people read."""
+    with pytest.raises(DeftError, match=f"(Expected|Unknown) {name} ") as caught:
+        RunSettings(**{name: value})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("kind", [FinetuneSettings, FrozenSettings, ProbeSettings, RunSettings])
+def test_no_field_takes_an_object(kind):
+    """Whatever fields there will be."""
+    for field in dataclasses.fields(kind):
+        with pytest.raises(InputError, match=f"Expected {field.name} to be .*, but got "):
+            kind(**{field.name: object()})
+
+
+def test_numbers_of_numpy_are_kept_as_those_of_python():
+    settings = RunSettings(seed=np.int64(3), noise_ratio=np.float32(0.5), batch_size=np.uint8(4))
+    assert settings == RunSettings(seed=3, noise_ratio=0.5, batch_size=4)
+    assert (type(settings.seed), type(settings.noise_ratio), type(settings.batch_size)) == (int, float, int)
+
+
+def test_a_cache_folder_of_the_environment_that_is_a_file(monkeypatch):
+    monkeypatch.setenv("DEFT_CACHE_DIR", __file__)
+    with pytest.raises(InputError, match="Expected DEFT_CACHE_DIR to be a folder"):
+        default_cache_dir()
 
 
 def test_notes_and_defaults(tmp_path):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from deft_plugin.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -81,6 +83,11 @@ def autocast(device: str) -> torch.autocast:
 def pick_device(device: str) -> str:
     """Resolve "auto" to CUDA, MPS or CPU, whichever comes first.
 
+    Raises
+    ------
+    InputError
+        If this machine, or this torch, has no such device.
+
     Examples
     --------
     >>> pick_device("cpu")
@@ -88,8 +95,15 @@ def pick_device(device: str) -> str:
     """
     import torch
 
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # torch raises what it likes for each kind of device
+        said = str(error).strip().partition("\n")[0].partition(". ")[0].removesuffix(".")
+        raise InputError(
+            f"Expected a device that this machine has, such as 'cpu' or 'auto', but got {device!r}: {said}."
+        ) from error
+    return device

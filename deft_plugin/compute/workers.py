@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deft_plugin.compute.precision import pick_device
+from deft_plugin.errors import InputError
 
 
 class Workers:
@@ -76,10 +77,33 @@ def this_process(device: str = "auto") -> Workers:
     ----------
     device : str
         "auto", "cpu", "cuda", "mps", ...; of several processes each has a device of its own.
+
+    Raises
+    ------
+    InputError
+        If there is no such device, or the variables of the environment do not say which process this is.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if (size := _variable("WORLD_SIZE", lowest=1, default=1)) == 1:
         return Workers(device=pick_device(device))
+    for name in ("RANK", "LOCAL_RANK"):
+        if (rank := _variable(name, lowest=0)) >= size:
+            raise InputError(f"Expected {name} below WORLD_SIZE, which is {size}, but got {rank}. {_LAUNCH}")
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu")
-    return Workers(state, str(state.device))
+    try:
+        state = PartialState(cpu=device == "cpu")
+        return Workers(state, str(state.device))
+    except Exception as error:  # whatever torch says of addresses, ports and backends
+        said = str(error).strip().partition("\n")[0]
+        raise InputError(f"Expected to join {size} processes, but {type(error).__name__}: {said}. {_LAUNCH}") from error
+
+
+_LAUNCH = "Start the processes with `accelerate launch`, or unset WORLD_SIZE."
+
+
+def _variable(name: str, *, lowest: int, default: int | None = None) -> int:
+    """Read a whole number from the environment."""
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= lowest):
+        raise InputError(f"Expected {name} to be a whole number of at least {lowest}, but got {text!r}. {_LAUNCH}")
+    return int(text)

@@ -27,6 +27,7 @@ from deft_plugin.data.digests import DIGEST_SIZE, UNREADABLE_DIGEST, image_diges
 from deft_plugin.data.sources import ImageSource, describe
 from deft_plugin.errors import InputError, UnreadableImageError
 from deft_plugin.runs.feature_files import FeatureFiles
+from deft_plugin.settings import check_cache_dir
 from deft_plugin.types import Backbone
 
 ROWS_PER_PART = 4096
@@ -56,10 +57,19 @@ class ImageFeatures:
 
 
 def default_cache_dir() -> Path:
-    """Folder for features and checkpoints: ``$DEFT_CACHE_DIR``, else the user's cache folder."""
+    """Folder for features and checkpoints: ``$DEFT_CACHE_DIR``, else the user's cache folder.
+
+    Raises
+    ------
+    InputError
+        If ``$DEFT_CACHE_DIR`` cannot be one.
+    """
     import platformdirs
 
-    return Path(os.environ.get("DEFT_CACHE_DIR") or platformdirs.user_cache_dir("deft_plugin"))
+    folder = os.environ.get("DEFT_CACHE_DIR")
+    if folder:
+        check_cache_dir(folder, "DEFT_CACHE_DIR")
+    return Path(folder or platformdirs.user_cache_dir("deft_plugin"))
 
 
 def compute_image_features(

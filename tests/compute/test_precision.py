@@ -5,7 +5,7 @@ import torch
 
 import deft_plugin.compute.precision as module
 from deft_plugin.compute.precision import autocast, compute_dtype, pick_device, use_precision
-from deft_plugin.errors import UnknownNameError
+from deft_plugin.errors import InputError, UnknownNameError
 from deft_plugin.settings import check_precision
 
 
@@ -91,8 +91,19 @@ def test_autocast(cpu, has_bf16):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:3", "mps"])
-def test_a_device_that_is_named_is_taken(device):
+def test_a_device_that_is_named_is_taken(device, monkeypatch):
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: torch.empty(1))  # as on a machine that has it
     assert pick_device(device) == device
+
+
+@pytest.mark.parametrize("device", ["foo", "", "cpu:x", "meta", "cuda:99", "xla", "cpu,cuda"])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(
+        InputError, match="Expected a device that this machine has, such as 'cpu' or 'auto', but got "
+    ) as e:
+        pick_device(device)
+    assert "\n" not in str(e.value)
+    assert len(str(e.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deft_benchmarks.commands.options import json_option
+from deft_benchmarks.commands.options import json_option, split_names
 from deft_plugin.options import run_options
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def demo(
     from deft_plugin.report import print_issues, write_report
 
     started = time.perf_counter()
-    bench, judged = _judge(plugins, selectors.split(","), Noise(mode=noise_mode, ratio=noise_ratio), settings)
+    bench, judged = _judge(plugins, split_names(selectors), Noise(mode=noise_mode, ratio=noise_ratio), settings)
     times = {"seconds": time.perf_counter() - started, "feature_seconds": bench.feature_seconds}
     cells = [each.cell for each in judged]
     first, images = judged[0].require_detection(), bench.truth.data.images

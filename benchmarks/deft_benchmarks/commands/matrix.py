@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deft_benchmarks.commands.options import choose_selectors, data_option, selectors_option
+from deft_benchmarks.commands.options import choose_selectors, data_option, numbers_in, selectors_option, split_names
 from deft_benchmarks.commands.tables import METRICS, print_cell, print_tables
 from deft_plugin.options import run_options
 
@@ -23,7 +23,9 @@ DEFAULT_NOISE = "sym:0.4"
 @data_option
 @selectors_option
 @click.option("--noise", default=DEFAULT_NOISE, show_default=True, help="model:ratio or human, separated by commas.")
-@click.option("--seeds", default="0", show_default=True, help="Numbers, separated by commas.")
+@click.option(
+    "--seeds", default="0", show_default=True, type=numbers_in(range(2**32)), help="Numbers, separated by commas."
+)
 @run_options("model", "tuning", "device", "cache_dir")
 @click.option(
     "--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Where cells are kept."
@@ -36,14 +38,15 @@ def run(
     recipes: tuple[str, ...],
     selectors: str | None,
     noise: str,
-    seeds: str,
+    seeds: list[int],
     settings: RunSettings,
     **kept: Any,
 ) -> None:
     """Compare selectors on RECIPES, whose labels are taken as the truth.
 
     A recipe is a .json file (see benchmarks/recipes), a registered data set, or a path as for `deft detect`. Each cell
-    (data set, noise, seed, selector) is one file below --results; cells that are there are not run again.
+    (data set, noise, seed, selector) is one file below --results; those that are there, of the same data and settings,
+    are not run again.
     """
     from deft_benchmarks.matrix.recipes import find_recipe
     from deft_benchmarks.matrix.runner import run_matrix
@@ -51,8 +54,8 @@ def run(
 
     matrix = MatrixSettings(
         selectors=choose_selectors(plugins, selectors, settings),
-        noises=[Noise.parse(text) for text in noise.split(",")],
-        seeds=[int(seed) for seed in seeds.split(",")],
+        noises=list(dict.fromkeys(map(Noise.parse, split_names(noise)))),
+        seeds=seeds,
         run=settings,
         **kept,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deft_benchmarks.commands.options import choose_selectors, data_option, json_option, selectors_option
+from deft_benchmarks.commands.options import choose_selectors, data_option, json_option, numbers_in, selectors_option
 from deft_plugin.options import run_options
 
 if TYPE_CHECKING:
@@ -33,12 +33,18 @@ def features(plugins: Plugins, data: str, settings: RunSettings, limit: int | No
 
 
 @click.command("scoring")
-@click.option("--rows", default="100000,1000000", show_default=True, help="Look at memory after so many, with commas.")
+@click.option(
+    "--rows",
+    default="100000,1000000",
+    show_default=True,
+    type=numbers_in(range(1, 2**31)),
+    help="Look at memory after so many, with commas.",
+)
 @click.option("--data", help="Hugging Face data to score as a stream, too: a registered data set or a path.")
 @run_options("model", "device", "batch_size")
 @json_option
 @click.pass_obj
-def scoring(plugins: Plugins, rows: str, data: str | None, settings: RunSettings, json_file: Path | None) -> None:
+def scoring(plugins: Plugins, rows: list[int], data: str | None, settings: RunSettings, json_file: Path | None) -> None:
     """Score a stream by a trained detector: memory over many rows, and images a second."""
     from deft_benchmarks.speed.scoring import measure_images, measure_memory
     from deft_plugin.compute import write_json
@@ -46,7 +52,7 @@ def scoring(plugins: Plugins, rows: str, data: str | None, settings: RunSettings
     def show(count: int, megabytes: float, speed: float) -> None:
         click.echo(f"{count:>10,} rows  {megabytes:8.1f} MB resident  {speed:8,.0f} rows/s")
 
-    memory = measure_memory([int(count) for count in rows.split(",")], report=show)
+    memory = measure_memory(rows, report=show)
     images = None if data is None else measure_images(_load(plugins, data), plugins=plugins, settings=settings)
     _print_figures(images or {})
     if json_file:
@@ -90,14 +96,20 @@ def sharing(
 
 
 @click.command("speed")
-@click.option("--classes", default="10,100,200,1000", show_default=True, help="Numbers of classes, with commas.")
+@click.option(
+    "--classes",
+    default="10,100,200,1000",
+    show_default=True,
+    type=numbers_in(range(2, 2**31)),
+    help="Numbers of classes, with commas.",
+)
 @click.option("--architecture", default="ViT-B-16", show_default=True, help="Of open_clip; with random weights.")
 @click.option("--tuning", default="vpt_deep", show_default=True)
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
 @json_option
-def speed(classes: str, json_file: Path | None, **settings: Any) -> None:
+def speed(classes: list[int], json_file: Path | None, **settings: Any) -> None:
     """Time a training step beside a plain one with the same weights, in one process."""
     from dataclasses import asdict
 
@@ -111,7 +123,7 @@ def speed(classes: str, json_file: Path | None, **settings: Any) -> None:
             f"{cost.peak_bytes / 2**30:6.2f} GB  {cost.flops / 1e12:6.2f} TFLOP{text}"
         )
 
-    found = measure_steps([int(count) for count in classes.split(",")], report=show, **settings)
+    found = measure_steps(classes, report=show, **settings)
     if json_file:
         write_json(json_file, {**settings, "steps": [asdict(cost) for cost in found]})
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deft_benchmarks.commands.options import OutputFile
 from deft_benchmarks.tables.published import PUBLISHED
+from deft_plugin.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from deft_benchmarks.matrix.cells import Cell
@@ -48,7 +50,7 @@ def list_cells(results: tuple[Path, ...]) -> None:
 @published_option
 @click.option("--overview", "is_overview", is_flag=True, help="One table over all data sets, without those of each.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="File for all metrics.")
+@click.option("--csv", "csv_file", type=OutputFile(), help="File for all metrics.")
 def table(
     results: tuple[Path, ...],
     metrics: tuple[str, ...],
@@ -65,6 +67,10 @@ def table(
     from deft_benchmarks.tables.writing import to_frame
 
     cells = read_cells(list(results))
+    known = {name for cell in cells for name in cell.metrics}
+    for name in metrics:
+        if name not in known | set(METRICS):
+            raise UnknownNameError(f"Unknown metric {name!r}. {did_you_mean(name, known)}")
     found = read_published(published)
     print_tables(cells, metrics, published=found, as_markdown=markdown, is_overview=is_overview)
     if csv_file:
@@ -76,7 +82,7 @@ def table(
 @results_argument
 @published_option
 @click.option("--title", default="Selectors compared", show_default=True, help="Heading of the page.")
-@click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The file.")
+@click.option("--output", default="report.html", show_default=True, type=OutputFile(), help="The file.")
 def report(results: tuple[Path, ...], published: Path, title: str, output: Path) -> None:
     """Make a page of the cells below RESULTS: one HTML file with tables, mean ranks and plots.
 

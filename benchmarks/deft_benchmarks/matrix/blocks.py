@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -150,6 +151,19 @@ class DataBench:
         actual = float((given != self.truth.data.labels).mean())
         return Block(noise=noise, seed=seed, given_labels=given, actual_ratio=actual, noise_details=details)
 
+    def fingerprint(self, block: Block, selector: str) -> str:
+        """Give the hex digest of all that the verdicts of a selector follow from; nothing is judged for it.
+
+        Images, true and noisy labels, class names, settings of the run and of the selector, and the backbone. Not the
+        device and the number format, which change verdicts no more than by rounding, and not the code.
+
+        Parameters
+        ----------
+        block : Block
+        selector : str
+        """
+        return _digest({**self._identity, **self._of_block(block), "selector": self._selector_settings(selector)})
+
     def judge(self, block: Block, selectors: Sequence[str]) -> Iterator[Judged]:
         """Let selectors judge a block, one after the other: all of them share one run.
 
@@ -166,13 +180,15 @@ class DataBench:
         common = {**self._setting(prepared, block), "order": order}
         is_right = block.given_labels == self.truth.data.labels
         for name in order:
-            yield self._run(name, prepared, is_right, common)
+            yield self._run(name, prepared, is_right, common, self.fingerprint(block, name))
 
     def _is_variant(self, name: str) -> bool:
         """Variants go last: what they share with their selector counts as its time."""
         return self._plugins.selectors.get(name).traits.variant_of is not None
 
-    def _run(self, name: str, prepared: PreparedRun, is_right: np.ndarray, common: dict[str, Any]) -> Judged:
+    def _run(
+        self, name: str, prepared: PreparedRun, is_right: np.ndarray, common: dict[str, Any], fingerprint: str
+    ) -> Judged:
         peak = watch_peak()
         started = time.perf_counter()
         selector, traits = self._plugins.selectors.load(name), self._plugins.selectors.get(name).traits
@@ -180,12 +196,14 @@ class DataBench:
         detection, error = None, None
         try:
             detection = judge(prepared, name, selector)
+            json.dumps(detection.details, allow_nan=False)  # a cell is JSON
             scores = score_verdicts(detection, is_right, per_class=self._settings.per_class)
         except Exception as raised:
             detection, error = None, raised
         details = {} if detection is None else dict(detection.details)
         cell = Cell(
             **common,
+            fingerprint=fingerprint,
             selector=name,
             consumes=list(traits.consumes),
             is_told_noise_ratio=details.get("noise_ratio_source") == "oracle",
@@ -213,7 +231,7 @@ class DataBench:
             "noise_ratio": block.actual_ratio if noise.mode == HUMAN else noise.ratio,
             "actual_noise_ratio": block.actual_ratio,
             "noise_details": block.noise_details,
-            "labels_hash": hashlib.sha256(np.ascontiguousarray(given, np.int64).tobytes()).hexdigest(),
+            "labels_hash": _labels_hash(given),
             "seed": block.seed,
             "model": self._settings.run.model,
             "tuning": pick_tuning(self._settings.run.tuning, backbone, device),
@@ -222,6 +240,36 @@ class DataBench:
             "encoder_passes": int(prepared.feature_seconds > 0),
             **self._origin,
         }
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Whatever the verdicts of all blocks follow from."""
+        from deft_plugin.compute import this_process
+        from deft_plugin.tuning import pick_tuning
+
+        data, run = self.truth.data, self._settings.run
+        if self._base is None:
+            backbone = self._plugins.backbones.load(run.model, run.model)
+        else:
+            backbone, _ = self._base.run.require_images()
+        training = self._recipe.training
+        return {
+            "images": data.images.fingerprint(),
+            "true_labels": _labels_hash(data.labels),
+            "class_names": data.class_names,
+            "backbone": backbone.fingerprint,
+            "tuning": pick_tuning(run.tuning, backbone, this_process(run.device).device),
+            "training": None if training is None else asdict(training),
+            "n_folds": run.n_folds,
+            "precision": run.precision,
+        }
+
+    def _of_block(self, block: Block) -> dict[str, Any]:
+        return {"given_labels": _labels_hash(block.given_labels), "seed": block.seed, "noise_ratio": block.actual_ratio}
+
+    def _selector_settings(self, name: str) -> dict[str, Any]:
+        """Name, class and attributes of a selector as it is before it judges."""
+        return {"name": name, "selector": _as_json(self._plugins.selectors.load(name))}
 
     @cached_property
     def _pixels(self) -> np.ndarray:
@@ -263,3 +311,24 @@ class DataBench:
                 epoch_end=self._epoch_end,
             )
         return relabel(self._base, block.given_labels, settings, plugins=self._plugins)
+
+
+def _labels_hash(labels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels, np.int64).tobytes()).hexdigest()
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _as_json(value: object, depth: int = 0) -> object:
+    """Give an object by its class and attributes, and those that are objects likewise; arrays by their class alone."""
+    if value is None or isinstance(value, str | int | float):
+        return repr(value)
+    if depth > 8 or callable(value):
+        return type(value).__qualname__
+    if isinstance(value, list | tuple):
+        return [_as_json(each, depth + 1) for each in cast("Sequence[object]", value)]
+    known = cast("dict[object, object]", value if isinstance(value, dict) else getattr(value, "__dict__", {}))
+    attributes = {repr(key): _as_json(each, depth + 1) for key, each in known.items()}
+    return [type(value).__module__, type(value).__qualname__, attributes]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from deft_benchmarks.matrix.json_fields import check_fields
 from deft_plugin import FinetuneSettings
 from deft_plugin.data import ImageData, check_labels, holds_dataset, read_dataset, read_image_data
 from deft_plugin.errors import InputError, did_you_mean
-from deft_plugin.settings import read_recipe
+from deft_plugin.settings import read_json, read_recipe
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
@@ -111,8 +112,9 @@ def find_recipe(name: str, plugins: Plugins) -> Recipe:
         return _read(path)
     if any(entry.name == name for entry in plugins.datasets):
         return Recipe(name=name, registered=name)
-    if holds_dataset(name) or path.exists():
-        return Recipe(name="/".join(path.parts[-2:]), files=str(path.absolute()))
+    if _is_there(name):
+        plain = path if path.parts and ".." not in path.parts else Path(os.path.normpath(path.absolute()))
+        return Recipe(name="/".join(plain.parts[-2:]), files=str(path.absolute()))
     known = ", ".join(entry.name for entry in plugins.datasets)
     raise InputError(
         f"Expected a recipe (a .json file, such as benchmarks/recipes/cifar100.json), a registered data set ({known}) "
@@ -141,6 +143,10 @@ def load_data(recipe: Recipe, plugins: Plugins, root: Path | None) -> TrueData:
             f"{', '.join(raw.features)}."
         )
     human = _read_human_labels(recipe, raw, root)
+    if recipe.image_column is not None and recipe.image_column not in raw.features:
+        raise InputError(
+            f"Expected an image column {recipe.image_column!r} in {recipe.name}, but got {', '.join(raw.features)}."
+        )
     if recipe.image_column is not None and column is not None:
         raw = raw.select_columns([recipe.image_column, column])
     truth = read_image_data(raw, column)
@@ -182,22 +188,46 @@ def load_raw(recipe: Recipe, plugins: Plugins, root: Path | None) -> Any:
         ) from error
 
 
-def _read(path: Path) -> Recipe:
+def _is_there(name: str) -> bool:
     try:
-        text = json.loads(path.read_text(encoding="utf-8"))
-        items = {key: value for key, value in text["data"].items() if not key.startswith("_")}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"Expected {path} to be a recipe, a JSON object with 'data', but: {error!r}.") from error
+        return bool(name) and (holds_dataset(name) or Path(name).exists())
+    except (OSError, ValueError):  # a name that is too long, or has a null character
+        return False
+
+
+def _read(path: Path) -> Recipe:
+    data = read_json(path, what="a recipe, a JSON object with 'data'").get("data")
+    if not isinstance(data, dict):
+        raise InputError(f"Expected {path} to be a recipe, a JSON object with 'data', but 'data' is {data!r:.40}.")
+    items = {key: value for key, value in cast("dict[str, Any]", data).items() if not key.startswith("_")}
     known = [each.name for each in fields(Recipe) if each.name != "training"]
     for key in items:
         if key not in known:
             raise InputError(f"Unknown key {key!r} in 'data' of {path}. {did_you_mean(key, known)}")
+    if not items.get("name"):
+        raise InputError(f"Expected 'name' in 'data' of {path}: tables and results are found by it.")
+    human = items.pop("human_labels", None)
+    check_fields(Recipe, items, f"'data' of {path}")
+    if not items["name"].isprintable():
+        raise InputError(f"Expected 'name' in 'data' of {path} to be printable, but got {items['name']!r:.80}.")
     for key in ("label_columns", "drop_classes"):
         if key in items:
             items[key] = tuple(items[key])
-    if "human_labels" in items:
-        items["human_labels"] = HumanLabels(**items["human_labels"])
-    return Recipe(training=read_recipe(path), **items)
+    return Recipe(training=read_recipe(path), human_labels=_read_human_source(human, path), **items)
+
+
+def _read_human_source(source: Any, path: Path) -> HumanLabels | None:
+    if source is None:
+        return None
+    known = [each.name for each in fields(HumanLabels)]
+    if not isinstance(source, dict):
+        raise InputError(f"Expected 'human_labels' in {path} to be an object with {', '.join(known)}: {source!r:.40}.")
+    items = cast("dict[str, Any]", source)
+    for key in items:
+        if key not in known:
+            raise InputError(f"Unknown key {key!r} in 'human_labels' of {path}. {did_you_mean(key, known)}")
+    check_fields(HumanLabels, items, f"'human_labels' of {path}")
+    return HumanLabels(**items)
 
 
 def _read_human_labels(recipe: Recipe, dataset: Any, root: Path | None) -> np.ndarray | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deft_benchmarks.matrix.blocks import DataBench
-from deft_benchmarks.matrix.cells import Cell, cell_file, read_cell, setting_name, write_cell
+from deft_benchmarks.matrix.cells import Cell, cell_file, read_cell, setting_name, why_not_again, write_cell
 from deft_benchmarks.matrix.recipes import Recipe
 from deft_benchmarks.matrix.settings import HUMAN, MatrixSettings, Noise
+from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from deft_plugin.plugins import Plugins
@@ -36,6 +40,9 @@ def run_matrix(
 ) -> list[Cell]:
     """Run all cells that are missing or have failed; a cell that fails does not stop the others.
 
+    A file that is there is used if its fingerprint is that of the cell: of the same data, labels and settings. Else
+    a warning says so, the cell is run anew, and the file kept beside it.
+
     Parameters
     ----------
     recipes : sequence of Recipe
@@ -52,11 +59,22 @@ def run_matrix(
     Raises
     ------
     InputError, UnknownNameError
-        If a name is unknown, or data cannot be loaded: before anything is run.
+        If a name is unknown, data cannot be loaded, or results cannot be written: before anything is run.
     """
+    _check_folder(settings.results)
+    names = {
+        cell_file(Path(), data=recipe.name, model="", tuning="", setting="", seed=0, selector="") for recipe in recipes
+    }
+    if len(names) < len(recipes):
+        given = ", ".join(repr(recipe.name) for recipe in recipes)
+        raise InputError(
+            f"Expected data sets of different names, but got {given}. Run them into --results of their own."
+        )
+    benches = [(recipe, DataBench(recipe, settings, plugins)) for recipe in recipes]
+    for _, bench in benches:
+        _ = bench.truth
     cells: list[Cell] = []
-    for recipe in recipes:
-        bench = DataBench(recipe, settings, plugins)
+    for recipe, bench in benches:
         for noise in settings.noises:
             if noise.mode == HUMAN and not bench.has_human_labels:
                 continue
@@ -72,15 +90,16 @@ def _run_block(
 ) -> Iterator[tuple[Cell, bool]]:
     """Cells of one block, with whether they were there already; those that were not are written."""
     files = {name: _file(recipe, settings, name, noise, seed) for name in settings.selectors}
-    old = {} if settings.force else {name: cell for name, file in files.items() if (cell := _read_old(file))}
+    block = bench.block(noise, seed)
+    old: dict[str, Cell] = {}
+    for name, file in files.items():
+        if file.exists() and not settings.force and (cell := _read_old(file, bench.fingerprint(block, name), settings)):
+            old[name] = cell
     yield from ((cell, True) for cell in old.values())
     missing = [name for name in files if name not in old]
     if not missing:
         return
-    block = bench.block(noise, seed)
-    labels_file = next(iter(files.values())).parent / "labels.npz"
-    labels_file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(labels_file, given_labels=block.given_labels.astype(np.int32))
+    _write_labels(next(iter(files.values())).parent / "labels.npz", block.given_labels)
     for judged in bench.judge(block, missing):
         write_cell(files[judged.cell.selector], judged.cell)
         yield judged.cell, False
@@ -98,7 +117,36 @@ def _file(recipe: Recipe, settings: MatrixSettings, selector: str, noise: Noise,
     )
 
 
-def _read_old(file: Path) -> Cell | None:
-    """Read a cell that is there and did not fail."""
-    cell = read_cell(file) if file.is_file() else None
-    return None if cell is None or cell.error else cell
+def _read_old(file: Path, fingerprint: str, settings: MatrixSettings) -> Cell | None:
+    """Read a cell that is there, is the one that would be run, has what is asked for, and did not fail."""
+    if (why := why_not_again(file, fingerprint)) is not None:
+        warnings.warn(f"{why} It is kept beside the new one, which is run now.", stacklevel=2)
+        return None
+    cell = read_cell(file)
+    lacks_classes = settings.per_class and cell.per_class is None
+    return None if cell.error or lacks_classes else cell
+
+
+def _write_labels(file: Path, labels: np.ndarray) -> None:
+    """Write noisy labels as a whole, or not at all."""
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.npz")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(temporary, given_labels=labels.astype(np.int32))
+        os.replace(temporary, file)
+    except OSError as error:
+        raise InputError(
+            f"Expected to write {file}, but: {error}. Free some space, or pass other --results."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out before the work whether results can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected --results to be a folder that can be written, but {folder}: {error}.") from error

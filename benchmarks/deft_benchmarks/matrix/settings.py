@@ -19,6 +19,10 @@ class Noise:
     mode: str
     ratio: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < 1:
+            raise InputError(f"Expected noise_ratio in [0, 1), such as 0.4 for 40 %, but got {self.ratio!r}.")
+
     @classmethod
     def parse(cls, text: str) -> Noise:
         """Read "sym:0.4" or "human".
@@ -37,9 +41,10 @@ class Noise:
         if (mode == HUMAN) != (not colon):
             raise InputError(f"Expected a noise as model:ratio, such as sym:0.4, or 'human', but got {text!r}.")
         try:
-            return cls(mode=mode, ratio=float(ratio) if colon else 0.0)
+            number = float(ratio) if colon else 0.0
         except ValueError as error:
             raise InputError(f"Expected a noise ratio such as 0.4 in {text!r}.") from error
+        return cls(mode=mode, ratio=number)
 
 
 @dataclass(frozen=True, kw_only=True)

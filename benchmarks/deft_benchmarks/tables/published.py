@@ -39,6 +39,6 @@ def read_published(file: Path = PUBLISHED) -> Published:
                 "clean_recall": recall,
                 "clean_f1": 2 * precision * recall / (precision + recall),
             }
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, ArithmeticError, csv.Error) as error:
         raise InputError(f"Expected {file} to be a table of published figures, but: {error!r}.") from error
     return found

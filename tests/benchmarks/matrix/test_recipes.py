@@ -195,3 +195,75 @@ def test_columns_that_are_not_there(tmp_path, plugins):
     ):
         with pytest.raises(InputError, match=words):
             load_data(Recipe(name="x", files="train.parquet", **more), plugins, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([], "'data' is \\[\\]"),
+        (None, "'data' is None"),
+        ({}, "Expected 'name' in 'data'"),
+        ({"name": ""}, "Expected 'name' in 'data'"),
+        ({"name": 5}, "Expected 'name' in 'data' of .* to be a string, but got 5"),
+        ({"name": "a\nb"}, "to be printable"),
+        ({"name": "\ud800"}, "to be printable"),
+        ({"name": "a", "hub": 5}, "Expected 'hub' in 'data' of .* to be a string or null, but got 5"),
+        (
+            {"name": "a", "label_columns": "fine"},
+            "Expected 'label_columns' .* to be a list, each a string, but got 'fine'",
+        ),
+        ({"name": "a", "drop_classes": [1]}, "Expected 'drop_classes' .* to be a list, each a string"),
+        ({"name": "a", "class_names": {"0": 1}}, "Expected 'class_names' .* to be an object, each a string"),
+        ({"name": "a", "names_are_wordnet_ids": 1}, "to be true or false, but got 1"),
+        ({"name": "a", "human_labels": "x"}, "Expected 'human_labels' in .* to be an object with column, file, key"),
+        ({"name": "a", "human_labels": {"colum": "x"}}, "Unknown key 'colum' .* Did you mean 'column'"),
+        ({"name": "a", "human_labels": {"column": 5}}, "Expected 'column' in 'human_labels'"),
+        ({"name": "a", "split": None}, "Expected 'split' .* to be a string, but got None"),
+    ],
+)
+def test_wrong_values_in_a_recipe(tmp_path, plugins, data, words):
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"data": data}))
+    with pytest.raises(InputError, match=words) as caught:
+        find_recipe(str(file), plugins)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[" * 100_000, '{"data": {"name": "a"}, "training": 3}', '{"training": {}}']
+)
+def test_files_that_are_no_recipes(tmp_path, plugins, content):
+    file = tmp_path / "r.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=r"Expected .*r\.json to be "):
+        find_recipe(str(file), plugins)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 5000, "\0", "nowhere"])
+def test_no_such_recipe(plugins, name):
+    with pytest.raises(InputError, match=r"Expected a recipe \(a \.json file"):
+        find_recipe(name, plugins)
+
+
+def test_a_folder_is_no_recipe(tmp_path, plugins):
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(InputError, match="to be a recipe, a JSON object with 'data', but IsADirectoryError"):
+        find_recipe(str(tmp_path / "r.json"), plugins)
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/.."])
+def test_a_folder_without_a_name_of_its_own(tmp_path, plugins, monkeypatch, name):
+    (tmp_path / "here" / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    found = find_recipe(name, plugins).name
+    assert (
+        found
+        == {".": f"{tmp_path.name}/here", "..": "/".join(tmp_path.parts[-2:]), "a/..": f"{tmp_path.name}/here"}[name]
+    )
+
+
+def test_an_image_column_that_is_not_there(tmp_path, plugins):
+    table(["a", "b"], [0, 1, 0]).to_parquet(tmp_path / "data.parquet")
+    recipe = Recipe(name="x", files="data.parquet", label_columns=("label",), image_column="img")
+    with pytest.raises(InputError, match="Expected an image column 'img' in x, but got image, label"):
+        load_data(recipe, plugins, tmp_path)
