@@ -20,6 +20,10 @@ class VerdictColumns:
     It recognises rows as `deft_plugin.CleanMask` does, and fails on one that was never judged. Rows that share a key
     get the verdict of the worst of them. Predicted labels are class names; None where the image could not be read.
 
+    Stored images stay as they are, to the byte. A stream (``IterableDataset``) alone decodes images before it maps,
+    and encodes them anew when it is written; to keep their bytes, cast the column first:
+    ``stream.cast_column("image", datasets.Image(decode=False)).map(columns)``.
+
     Parameters
     ----------
     keys : RowKeys
