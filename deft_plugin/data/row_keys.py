@@ -15,7 +15,7 @@ import numpy as np
 from deft_plugin.data.columns import LABEL_NAMES, find_image_column, find_label_column, read_column
 from deft_plugin.data.digests import digest_or_blank, id_digest, join_digests
 from deft_plugin.data.images import is_image, read_image
-from deft_plugin.data.judged import check_same_count, check_same_digests, check_same_labels, rows_to_compare
+from deft_plugin.data.judged import check_same_count, check_same_digests, check_same_labels, read_digests
 from deft_plugin.data.labels import label_index
 from deft_plugin.data.sources import StoredImages
 from deft_plugin.errors import InputError
@@ -133,10 +133,17 @@ class RowKeys:
             raise self._never_judged(digests[unknown], indices[unknown])
         return found
 
-    def check_same_order(self, dataset: Dataset) -> None:
+    def check_same_order(self, dataset: Dataset, rows: np.ndarray) -> None:
         """Refuse any data set but the one that was judged, in the same order.
 
-        All labels must be the judged ones, and so must 32 evenly spaced images (or ids).
+        All labels must be the judged ones, and so must the images (or ids) of the rows that will be used, each of which
+        is decoded.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+        rows : np.ndarray of shape (B,), int
+            That will be used.
 
         Raises
         ------
@@ -145,7 +152,6 @@ class RowKeys:
         check_same_count(len(dataset), len(self.key_of_row), advice=_ADVICE)
         judged = self._keys[self.key_of_row]
         check_same_labels(self._read_labels(dataset), judged["label"], advice=_ADVICE)
-        rows = rows_to_compare(np.arange(len(judged)))
         found, what = self._digest_stored(dataset, rows), "id" if self.id_column else "image"
         check_same_digests(rows, found, _digests_of(judged[rows]), what=what, advice=_ADVICE)
 
@@ -171,8 +177,7 @@ class RowKeys:
         column = self.image_column
         if column is None or column not in dataset.features:
             column = find_image_column(dataset)
-        images = StoredImages(dataset, column)
-        return join_digests(digest_or_blank(functools.partial(images.load, row)) for row in rows.tolist())
+        return read_digests(StoredImages(dataset, column), rows)
 
     def _find_columns(self, row: Any) -> tuple[Any, Any, str | None]:
         """Image (or id), label, and the mode of a stored image; of a row or of a batch."""

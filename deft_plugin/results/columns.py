@@ -68,7 +68,9 @@ class VerdictColumns:
         return columns if is_batch else {name: values[0] for name, values in columns.items()}
 
     def add_to(self, dataset: Dataset) -> Dataset:
-        """Add the columns to the very data set that was judged, in the same order; fast, decodes few images.
+        """Add the columns to the very data set that was judged, in the same order, without writing it anew.
+
+        All labels and images must be the judged ones: each image is decoded, in threads; with an id column none is.
 
         Raises
         ------
@@ -77,7 +79,7 @@ class VerdictColumns:
         """
         import datasets
 
-        self._keys.check_same_order(dataset)
+        self._keys.check_same_order(dataset, np.arange(len(self._keys.key_of_row)))
         columns = datasets.Dataset.from_dict(self._columns(self._keys.key_of_row), split=dataset.split)
         return datasets.concatenate_datasets([dataset, columns], axis=1)
 

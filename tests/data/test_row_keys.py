@@ -363,6 +363,22 @@ class TestColumns:
         for options in ({}, {"batched": True}):
             assert stored(data.map(detection.columns, **options), "thumb") == [b"nonsense"] * SIZE
 
+    @pytest.mark.parametrize("row", [0, 1, 30, 58])
+    def test_one_exchanged_image_is_found_wherever_it_is(self, row):
+        case = Case(3)
+        changed = case.dataset.with_format("arrow")[:].to_pylist()
+        file = io.BytesIO()
+        Image.new("RGB", (5, 4)).save(file, format="PNG")
+        changed[row]["image"]["bytes"] = file.getvalue()
+        other = datasets.Dataset.from_list(changed, features=case.dataset.features)
+        with pytest.raises(InputError, match=f"row {row} has another image"):
+            case.detection.columns.add_to(other)
+        if case.expected[row]:
+            with pytest.raises(InputError, match=f"row {row} has another image"):
+                case.detection.clean_mask.apply(other)
+        else:  # it is dropped, whatever it is
+            case.check(case.detection.clean_mask.apply(other), case.dataset)
+
     def test_add_to(self):
         case = Case(3)
         self.check(case, case.dataset, case.detection.columns.add_to(case.dataset))
@@ -379,7 +395,7 @@ class TestColumns:
 
 
 @pytest.mark.slow
-def test_apply_on_a_million_rows_takes_a_second():
+def test_apply_on_a_million_rows_takes_seconds():
     size = 1_000_000
     labels = np.random.default_rng(0).integers(0, 3, size)
     data = datasets.Dataset.from_dict({"id": np.arange(size), "label": labels})
@@ -393,13 +409,11 @@ def test_apply_on_a_million_rows_takes_a_second():
         image_digests=None,
         is_image_issue=np.zeros(size, bool),
         id_column="id",
-        id_digests=np.frombuffer(np.random.default_rng(1).bytes(16 * size), np.uint8).reshape(-1, 16).copy(),
+        id_digests=join_digests(map(id_digest, range(size))),
     )
-    for row in np.unique(np.linspace(0, size - 1, 32, dtype=int)):
-        detection.id_digests[row] = np.frombuffer(id_digest(int(row)), np.uint8)
     mask = detection.clean_mask
     started = time.perf_counter()
     kept = mask.apply(data)
     seconds = time.perf_counter() - started
     assert kept.num_rows == size - len(range(0, size, 3))
-    assert seconds < 3, seconds  # one on a quiet machine
+    assert seconds < 20, seconds
