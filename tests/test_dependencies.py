@@ -58,7 +58,9 @@ def undeclared(modules, declared):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_of_packages(package, project):
     extras = project["optional-dependencies"]
-    declared = names_of([*project["dependencies"], *extras["bench"], *extras["ray"], *extras["tensorboard"]])
+    declared = names_of(
+        [*project["dependencies"], *extras["bench"], *extras["heif"], *extras["ray"], *extras["tensorboard"]]
+    )
     assert undeclared(imported(package), declared) == {}
 
 

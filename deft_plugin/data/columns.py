@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 LABEL_NAMES = ("label", "labels")
 """Names that a column of labels has by convention."""
 
+_USUAL_LABEL_NAMES = ("class", "class_name", "cls", "category", "target", "label_name")
 _LABEL_TYPES = ("int", "uint", "string", "large_string")
 
 
@@ -53,7 +54,7 @@ def find_image_column(dataset: Dataset, column: str | None = None) -> str:
 
 
 def find_label_column(dataset: Dataset) -> str:
-    """Find the one column of labels: named "label" or "labels", else the only ClassLabel, int or str column.
+    """Find the one column of labels: "label" or "labels", else the only ClassLabel, usual name, int or str.
 
     Raises
     ------
@@ -72,13 +73,19 @@ def find_label_column(dataset: Dataset) -> str:
     by_name = [name for name in plain if name in LABEL_NAMES]
     by_class = [name for name in plain if isinstance(dataset.features[name], ClassLabel)]
     by_type = [name for name in plain if dataset.features[name].dtype.startswith(_LABEL_TYPES)]
-    found = by_name or by_class or by_type
+    by_custom = list(filter(is_label_name, plain))
+    found = by_name or by_class or by_custom or by_type
     if len(found) == 1:
         return found[0]
     raise InputError(
         f"Expected one column of labels, but got {_listed(found)} in {_columns(dataset)}. "
         "Name the column with labels='...', or keep one with dataset.select_columns([image, label])."
     )
+
+
+def is_label_name(name: str) -> bool:
+    """Tell whether a column is named as labels usually are."""
+    return name.lower() in (*LABEL_NAMES, *_USUAL_LABEL_NAMES)
 
 
 def read_column(dataset: Dataset, column: str) -> list[Any]:

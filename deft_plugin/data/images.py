@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageOps
 
+from deft_plugin.data.walk import open_heif
 from deft_plugin.errors import InputError, UnreadableImageError
 
 
@@ -139,6 +140,7 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
 
 
 def _decode(file: bytes | str | os.PathLike[str], mode: str | None) -> Image.Image:
+    open_heif()
     try:
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
             _refuse_bomb(image)

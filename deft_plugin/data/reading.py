@@ -70,11 +70,12 @@ def read_image_data(
     Parameters
     ----------
     data : datasets.Dataset, path, map-style torch data set, or sequence of images
-        A path is that of a folder of class folders, of Parquet files (a file, a folder, or a glob), or of
-        what ``Dataset.save_to_disk`` wrote. Images in a sequence are PIL images, numpy arrays or paths. A
-        torch data set must give the same image at each access: no augmentation, no normalisation. Its
-        ``targets`` and ``classes`` are taken if it has them, else each row is read once for its label. An
-        ImageData is given back as it is.
+        A path is that of a folder of class folders (or of splits that hold them), of a table of paths and labels
+        (CSV, TSV, JSON lines, ``metadata.csv`` beside images), of Parquet, Arrow or webdataset tar files (a file, a
+        folder, or a glob), or of what ``Dataset.save_to_disk`` wrote. Images in a sequence are PIL images,
+        numpy arrays or paths. A torch data set must give the same image at each access: no augmentation, no
+        normalisation. Its ``targets`` and ``classes`` are taken if it has them, else each row is read once for
+        its label. An ImageData is given back as it is.
     labels : sequence of int or str of length N, or str, optional
         Instead of the labels that `data` has. A string names the label column of a Hugging Face data set.
     class_names : sequence of str of length K, optional
@@ -105,7 +106,7 @@ def read_image_data(
     (array([0, 1]), ('cat', 'dog'))
     """
     if isinstance(data, str | os.PathLike) and holds_dataset(data):
-        data, split = read_dataset(data, split=split), None
+        data, split = read_dataset(data, split=split, image_column=image_column), None
     for name, column in (("image_column", image_column), ("id_column", id_column)):
         if column is not None and not _is_hf(data):
             raise InputError(

@@ -248,8 +248,8 @@ def _file_key(file: str | os.PathLike[str], name: str) -> bytes:
     try:
         status = os.stat(file)
     except OSError:
-        return f"{name}\0missing".encode()
-    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}".encode()
+        return os.fsencode(f"{name}\0missing")
+    return os.fsencode(f"{name}\0{status.st_size}\0{status.st_mtime_ns}")
 
 
 def _hash_all(*groups: Iterable[bytes]) -> str:

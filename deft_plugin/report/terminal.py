@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deft_plugin.data.walk import as_text
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -41,7 +43,7 @@ def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) 
     for row in rows[:limit]:
         table.add_row(
             str(row),
-            Text(images.path(int(row)) or ""),
+            Text(as_text(images.path(int(row)) or "")),
             Text(detection.class_names[detection.given_labels[row]]),
             Text(_predicted(detection, int(row))),
             f"{detection.label_quality[row]:.3f}",
@@ -72,7 +74,8 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     frame = issues_frame(detection, images)
     parquet, csv, picture = folder / "issues.parquet", folder / "issues.csv", folder / "contact_sheet.png"
-    frame.to_parquet(parquet, index=False)
+    with parquet.open("wb") as stream:  # Arrow opens no path that is not UTF-8
+        frame.to_parquet(stream, index=False)
     frame.to_csv(csv, index=False)
     contact_sheet_of(detection, images.load).save(picture)
     page = write_page(detection, folder / "report.html", images)
@@ -90,7 +93,8 @@ def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
     """
     frame = detection.to_frame()
     frame.insert(0, "row", range(len(frame)))
-    frame.insert(1, "image", [images.path(row) for row in range(len(frame))])
+    paths = [images.path(row) for row in range(len(frame))]
+    frame.insert(1, "image", [None if path is None else as_text(path) for path in paths])
     return frame.sort_values("label_quality", kind="stable")
 
 
@@ -104,7 +108,7 @@ def summary(detection: Detection, *, data: str) -> dict[str, Any]:
         Name of what was judged.
     """
     return {
-        "data": data,
+        "data": as_text(data),
         "num_examples": len(detection),
         "num_classes": len(detection.class_names),
         "method": detection.method,

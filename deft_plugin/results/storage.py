@@ -86,13 +86,15 @@ def _write_verdicts(detection: Detection, file: Path) -> None:
             columns[name] = pa.array(map(bytes, digests), type=pa.binary(DIGEST_SIZE))
     if detection.decisions is not None:
         columns["decisions"] = pa.array(detection.decisions.tolist(), type=pa.string())
-    pq.write_table(pa.table(columns), file)
+    with file.open("wb") as stream:  # Arrow opens no path that is not UTF-8
+        pq.write_table(pa.table(columns), stream)
 
 
 def _read_verdicts(file: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file)
+    with file.open("rb") as stream:
+        table = pq.read_table(stream)
     arrays: dict[str, Any] = {name: table.column(name).to_numpy() for name in _ARRAYS}
     for name in _DIGESTS:
         digests = table.column(name).to_pylist() if name in table.column_names else None

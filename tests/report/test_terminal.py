@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 
@@ -166,3 +167,15 @@ class TestFiles:
             write_json(tmp_path / "x.json", 2)
         assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
         assert (tmp_path / "x.json").read_text() == "1\n"
+
+
+def test_names_that_are_not_utf8_are_written_as_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Photos, "path", lambda _, row: f"caf\udce9/{row}.png")
+    folder, detection = tmp_path / "p\udce9", make_detection()
+    write_report(detection, Photos(), folder)
+    assert pd.read_csv(io.StringIO((folder / "issues.csv").read_text(encoding="utf-8")))["image"][0] == "caf\\xe9/4.png"
+    assert Detection.load(folder / "detection") == detection
+    print_issues(detection, Photos())
+    assert "caf\\xe9/4.png" in capsys.readouterr().out
+    write_json(tmp_path / "a.json", summary(detection, data="p\udce9"))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["data"] == "p\\xe9"

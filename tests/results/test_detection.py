@@ -203,7 +203,7 @@ def test_other_folders_and_files_are_not_replaced(tmp_path):
 
 def test_full_disk_leaves_the_earlier_detection(tmp_path, monkeypatch):
     def write_half(table, file):
-        file.write_bytes(b"PAR1 half")
+        file.write(b"PAR1 half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     make_detection().save(tmp_path / "d")
