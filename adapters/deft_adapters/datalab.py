@@ -17,7 +17,7 @@ from cleanlab.datalab.internal.issue_manager import IssueManager
 from cleanlab.datalab.internal.issue_manager_factory import register
 
 from deft_plugin import Detection, InputError, detect
-from deft_plugin.data import find_image_column
+from deft_plugin.data import check_same_images, find_image_column, read_image_data
 
 
 @register
@@ -53,7 +53,8 @@ class DeftIssueManager(IssueManager):
         Parameters
         ----------
         detection : Detection, optional
-            Of the same rows, in the same order.
+            Of the same rows, in the same order: labels are compared, and all images, each of which is decoded. A lab
+            without images can be compared by its labels alone.
         image_key : str, optional
             Column of the images, if there are several.
         **settings
@@ -71,7 +72,7 @@ class DeftIssueManager(IssueManager):
             detection = self._detect(image_key, label_name, settings)
         elif settings:
             raise InputError(f"Expected a detection or settings, but got both: {', '.join(settings)}.")
-        self._check(detection)
+        self._check(detection, image_key)
         self.issues = pd.DataFrame(
             {"is_deft_issue": detection.is_label_issue, self.issue_score_key: detection.label_quality}
         )
@@ -119,8 +120,8 @@ class DeftIssueManager(IssueManager):
         shown = issues.assign(given_label=info["given_label"], predicted_label=info["predicted_label"])
         return super().report(shown, summary, info, *args, **kwargs)
 
-    def _check(self, detection: Detection) -> None:
-        """Refuse a detection of other labels: they are compared by name."""
+    def _check(self, detection: Detection, image_key: str | None) -> None:
+        """Refuse a detection of other labels, which are compared by name, or of other images."""
         names = np.array([str(name) for name in self.datalab.class_names])  # numbers are named by themselves
         given = names[np.asarray(self.datalab.labels)]
         found = np.array(detection.class_names)[detection.given_labels]
@@ -136,3 +137,12 @@ class DeftIssueManager(IssueManager):
                 f"Expected a detection of the labels of this Datalab, but row {row} has {str(given[row])!r} here and "
                 f"{str(found[row])!r} there. Pass that of this data set, in the same order."
             )
+        data: Any = self.datalab.data
+        if detection.image_digests is not None and any(map(_is_image, data.features.values())):
+            column = image_key or detection.image_column
+            images = read_image_data(data, detection.given_labels, detection.class_names, image_column=column).images
+            check_same_images(images, detection.image_digests, np.arange(len(given)))
+
+
+def _is_image(feature: Any) -> bool:
+    return type(feature).__name__ == "Image"

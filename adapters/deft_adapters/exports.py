@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deft_plugin import Detection, InputError
 from deft_plugin.compute import write_json
+from deft_plugin.data import check_same_images
 from deft_plugin.report import images_of, issues_frame
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from deft_plugin.data import ImageSource
 
 
@@ -29,14 +30,14 @@ def write_spotlight(detection: Detection, file: str | os.PathLike[str], data: An
     file : path
         ``.csv`` or ``.parquet``.
     data : anything that `deft_plugin.detect` takes, optional
-        The images, for a detection that was loaded from disk.
+        The images, for a detection that was loaded from disk. Each must be the judged one, and is decoded.
 
     Raises
     ------
     InputError
         If the suffix is another one, or images without files are to go into CSV.
     """
-    target, images = Path(file), images_of(detection, data)
+    target, images = Path(file), _judged(detection, data)
     if target.suffix not in (".csv", ".parquet"):
         raise InputError(f"Expected a file that ends in .csv or .parquet, but got {target.name!r}.")
     frame = issues_frame(detection, images)
@@ -71,14 +72,14 @@ Dataset, data_path=root, labels_path=file)``.
     root : path
         Folder of the images; their paths in it, without suffix, are the keys.
     data : anything that `deft_plugin.detect` takes, optional
-        The images, for a detection that was loaded from disk.
+        The images, for a detection that was loaded from disk. Each must be the judged one, and is decoded.
 
     Raises
     ------
     InputError
         If an image is not a file in `root`, or two of them differ by their suffix only.
     """
-    images, folder = images_of(detection, data), Path(root).resolve()
+    images, folder = _judged(detection, data), Path(root).resolve()
     labels: dict[str, Any] = {}
     names = [*detection.class_names, None]
     for row in range(len(detection)):
@@ -96,6 +97,14 @@ Dataset, data_path=root, labels_path=file)``.
     write_json(
         file if isinstance(file, str) else Path(file), {"classes": list(detection.class_names), "labels": labels}
     )
+
+
+def _judged(detection: Detection, data: Any) -> ImageSource:
+    """Images of a detection; of `data` each is compared, since each is written."""
+    images = images_of(detection, data)
+    if data is not None and detection.image_digests is not None:
+        check_same_images(images, detection.image_digests, np.arange(len(detection)))
+    return images
 
 
 def _jpeg(images: ImageSource, row: int, is_image_issue: np.ndarray) -> bytes | None:

@@ -2,56 +2,81 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
+from torchvision.datasets import VisionDataset
 
-from deft_plugin import Detection
-from deft_plugin.data import check_same_count, check_same_labels, label_indices
+from deft_plugin import Detection, InputError
+from deft_plugin.data import (
+    check_same_count,
+    check_same_images,
+    check_same_labels,
+    label_indices,
+    read_digests,
+    read_image_data,
+)
 
 Sample = TypeVar("Sample", covariant=True)
-_ADVICE = "Pass the whole data set, in the order in which it was judged."
+_ADVICE = (
+    "Pass the whole data set, in the order in which it was judged; if it augments or normalises its images, also "
+    "judged=..., the data that were judged."
+)
 
 
-def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sample]:
+def clean_subset(detection: Detection, dataset: Dataset[Sample], *, judged: Any = None) -> Subset[Sample]:
     """Keep the rows whose label was judged clean, in their order.
+
+    All labels must be the judged ones, and so must the image of each row that is kept: it is decoded once, in threads.
+    A detection that was made of pred_probs alone knows no images; labels alone are compared then.
 
     Parameters
     ----------
     detection : Detection
     dataset : torch.utils.data.Dataset
-        Map-style, with the rows that were judged in the same order; it may augment its images.
+        Map-style, with the rows that were judged in the same order. One of torchvision may augment its images: they
+        are compared without its transforms.
+    judged : anything that `deft_plugin.detect` takes, optional
+        The data that were judged, to be compared instead of `dataset`, if that augments or normalises its images, or
+        its rows are no pairs (image, label). That both have one order is the caller's word then.
 
     Raises
     ------
     InputError
-        If it has another number of rows, or knows labels (``targets``) that are not the judged ones.
+        If it has another number of rows, or a label or an image is not the judged one; names the row.
     """
-    rows: Any = dataset
-    check_same_count(len(rows), len(detection), advice=_ADVICE)
-    if (targets := getattr(dataset, "targets", None)) is not None:
-        found = label_indices(targets, detection.class_names)
-        check_same_labels(found, detection.given_labels, advice=_ADVICE)
+    _check(detection, dataset, judged, ~detection.is_label_issue)
     return Subset(dataset, np.flatnonzero(~detection.is_label_issue).tolist())
 
 
-def sample_weights(detection: Detection, *, soft: bool = False) -> Tensor:
+def sample_weights(detection: Detection, dataset: Any = None, *, soft: bool = False, judged: Any = None) -> Tensor:
     """Weigh each example (N,), float32: for a weighted loss, a ``WeightedRandomSampler``, or as sample_weight.
 
     Parameters
     ----------
     detection : Detection
+    dataset : torch.utils.data.Dataset, optional
+        That the weights are for: it is compared row by row as by `clean_subset`. Without it nothing is: weights are in
+        the order of the rows that were judged.
     soft : bool
         If True the label quality, which for DeFT is the probability that the label is right; else 1 for a clean
         label and 0 for an issue.
+    judged : object, optional
+        As for `clean_subset`.
+
+    Raises
+    ------
+    InputError
+        As by `clean_subset`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from deft_plugin import Detection
+    >>> from deft_plugin import Detection, InputError
     >>> detection = Detection(
     ...     method="x",
     ...     label_quality=np.array([0.9, 0.2]),
@@ -65,5 +90,41 @@ def sample_weights(detection: Detection, *, soft: bool = False) -> Tensor:
     >>> sample_weights(detection), sample_weights(detection, soft=True)
     (tensor([1., 0.]), tensor([0.9000, 0.2000]))
     """
+    if dataset is not None:
+        _check(detection, dataset, judged, np.ones(len(detection), bool) if soft else ~detection.is_label_issue)
     weights = detection.label_quality if soft else ~detection.is_label_issue
     return torch.as_tensor(weights.astype(np.float32))
+
+
+def _check(detection: Detection, dataset: Any, judged: Any, is_used: np.ndarray) -> None:
+    """Refuse data whose rows are not those that were judged: all labels, and the images of those that are used (N,)."""
+    check_same_count(len(dataset), len(detection), advice=_ADVICE)
+    if judged is not None and (targets := getattr(dataset, "targets", None)) is not None:
+        found = label_indices(targets, detection.class_names)
+        check_same_labels(found, detection.given_labels, advice=_ADVICE)
+    try:
+        views = [read_image_data(view) for view in ([*_plain(dataset), dataset] if judged is None else [judged])]
+    except InputError as error:
+        raise InputError(f"{error} {_ADVICE}") from error
+    check_same_count(len(views[-1].labels), len(detection), advice=_ADVICE)
+    check_same_labels(views[-1].labels, detection.given_labels, advice=_ADVICE)
+    rows = np.flatnonzero(is_used)
+    if detection.image_digests is None or not len(rows):
+        return
+    digests = detection.image_digests
+    # Judged with a fixed transform, or without any: the first row tells.
+    first = next(
+        (view.images for view in views if (read_digests(view.images, rows[:1]) == digests[rows[0]]).all()), None
+    )
+    check_same_images(first or views[-1].images, digests, rows, advice=_ADVICE)
+
+
+def _plain(dataset: Any) -> list[Any]:
+    """Give the same data set without the transforms of torchvision, if it has some."""
+    if isinstance(dataset, Subset):
+        return [Subset(plain, dataset.indices) for plain in _plain(dataset.dataset)]
+    if not isinstance(dataset, VisionDataset):
+        return []
+    plain = copy.copy(dataset)
+    plain.transform = plain.target_transform = plain.transforms = None
+    return [plain]

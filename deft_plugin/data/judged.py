@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image
 
-from deft_plugin.data.digests import UNREADABLE_DIGEST, digest_or_blank
+from deft_plugin.data.digests import UNREADABLE_DIGEST, digest_or_blank, image_digest, join_digests
 from deft_plugin.data.sources import ImageSource, describe
-from deft_plugin.errors import InputError
-
-ROWS_TO_COMPARE = 32
-"""To read every image again would cost a pass over the data; this many, evenly spaced, find another order."""
+from deft_plugin.errors import InputError, UnreadableImageError
 
 PASS_THOSE = "Pass those, or detect again."
 
@@ -49,17 +49,6 @@ def check_same_labels(found: np.ndarray, judged: np.ndarray, *, advice: str = PA
         raise other_data(f"row {different[0]} has another label", advice)
 
 
-def rows_to_compare(rows: np.ndarray) -> np.ndarray:
-    """Choose evenly spaced ones among rows (n,): `ROWS_TO_COMPARE`, or all if there are fewer.
-
-    Examples
-    --------
-    >>> rows_to_compare(np.arange(5))
-    array([0, 1, 2, 3, 4])
-    """
-    return rows[np.unique(np.linspace(0, len(rows) - 1, ROWS_TO_COMPARE, dtype=int))] if len(rows) else rows
-
-
 def check_same_digests(
     rows: np.ndarray, found: np.ndarray, judged: np.ndarray, *, what: str = "image", advice: str = PASS_THOSE
 ) -> None:
@@ -81,8 +70,26 @@ def check_same_digests(
         raise other_data(f"row {different[0]} has another {what}", advice)
 
 
-def check_same_images(images: ImageSource, digests: np.ndarray, rows: np.ndarray) -> None:
-    """Refuse other images among some rows; names the row, and the file if there is one.
+def read_digests(images: ImageSource, rows: np.ndarray) -> np.ndarray:
+    """Digest the images of some rows, in threads; those that cannot be read are blank.
+
+    Parameters
+    ----------
+    images : ImageSource of length N
+    rows : np.ndarray of shape (B,), int
+
+    Returns
+    -------
+    np.ndarray of shape (B, 16), uint8
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without holding the lock
+        return join_digests(
+            threads.map(lambda row: digest_or_blank(functools.partial(images.load, row)), rows.tolist())
+        )
+
+
+def check_same_images(images: ImageSource, digests: np.ndarray, rows: np.ndarray, *, advice: str = PASS_THOSE) -> None:
+    """Refuse other images; each of the rows is decoded, in threads. Names the row, and the file if there is one.
 
     Parameters
     ----------
@@ -91,17 +98,65 @@ def check_same_images(images: ImageSource, digests: np.ndarray, rows: np.ndarray
         Of the judged images.
     rows : np.ndarray of shape (B,), int
         To look at.
+    advice : str
 
     Raises
     ------
     InputError
     """
-    for row in rows.tolist():
-        found = digest_or_blank(functools.partial(images.load, row))
-        if found == UNREADABLE_DIGEST:
-            raise other_data(f"{describe(images, row)} can no longer be read")
-        if found != digests[row].tobytes():
-            raise other_data(f"{describe(images, row)} has another image")
+    found = read_digests(images, rows)
+    for position in np.flatnonzero((found != digests[rows]).any(1))[:1].tolist():
+        is_unreadable = found[position].tobytes() == UNREADABLE_DIGEST
+        difference = "can no longer be read" if is_unreadable else "has another image"
+        raise other_data(f"{describe(images, int(rows[position]))} {difference}", advice)
+
+
+class JudgedImages:
+    """Images of which each is checked, when it is loaded, to be the one that was judged.
+
+    Parameters
+    ----------
+    images : ImageSource of length N
+    digests : np.ndarray of shape (N, 16), uint8
+        Of the judged images.
+    """
+
+    def __init__(self, images: ImageSource, digests: np.ndarray) -> None:
+        self._images, self._digests = images, digests
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def load(self, row: int) -> Image.Image:
+        """Decode one image to RGB.
+
+        Raises
+        ------
+        UnreadableImageError
+            If it cannot be decoded, and could not be when it was judged.
+        InputError
+            If it is another image.
+        """
+        judged = self._digests[row].tobytes()
+        try:
+            image = self._images.load(row)
+        except UnreadableImageError as error:
+            if judged == UNREADABLE_DIGEST:
+                raise
+            raise other_data(f"{describe(self._images, row)} can no longer be read") from error
+        if judged == UNREADABLE_DIGEST:
+            raise other_data(f"{describe(self._images, row)} can be read now")
+        if image_digest(image) != judged:
+            raise other_data(f"{describe(self._images, row)} has another image")
+        return image
+
+    def path(self, row: int) -> str | None:
+        """File of a row."""
+        return self._images.path(row)
+
+    def fingerprint(self) -> str:
+        """Hex digest of all images in their order."""
+        return self._images.fingerprint()
 
 
 def other_data(difference: str, advice: str = PASS_THOSE) -> InputError:

@@ -7,7 +7,7 @@ label, and a digest of the pixels, or the value of an id column.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from deft_plugin.data.class_names import names_are_numbers
 from deft_plugin.data.columns import LABEL_NAMES, find_image_column, find_label_column, read_column
 from deft_plugin.data.digests import digest_or_blank, id_digest, join_digests
 from deft_plugin.data.images import is_image, read_image
-from deft_plugin.data.judged import check_same_count, check_same_digests, check_same_labels, rows_to_compare
+from deft_plugin.data.judged import check_same_count, check_same_digests, check_same_labels, read_digests
 from deft_plugin.data.labels import index_of, label_index
 from deft_plugin.data.sources import StoredImages
 from deft_plugin.errors import InputError
@@ -104,12 +104,23 @@ class RowKeys:
         """
         first = arguments[0]
         is_row = isinstance(first, Mapping) and not is_image(first)
-        value, label = self._find_columns(first) if is_row or len(arguments) == 1 else arguments[:2]
+        if is_row or len(arguments) == 1:
+            value, label, mode = self._find_columns(first)
+        else:
+            (value, label), mode = arguments[:2], None
         is_batch = np.ndim(label) > 0
-        return self.find(value if is_batch else [value], label if is_batch else [label]), is_batch
+        return self.find(value if is_batch else [value], label if is_batch else [label], mode=mode), is_batch
 
-    def find(self, values: Sequence[object], labels: Sequence[int | str]) -> np.ndarray:
+    def find(self, values: Sequence[object], labels: Sequence[int | str], *, mode: str | None = None) -> np.ndarray:
         """Find the keys of images (or ids) (B,) with their labels (B,).
+
+        Parameters
+        ----------
+        values : sequence of length B
+            Images, as anything that `deft_plugin.data.images.read_image` takes; or ids.
+        labels : sequence of int or str of length B
+        mode : str, optional
+            Of images that are stored; see `deft_plugin.data.images.to_rgb`.
 
         Raises
         ------
@@ -117,7 +128,7 @@ class RowKeys:
             If one was never judged.
         """
         readings = [_readings(label, self.class_names) for label in labels]
-        digests = self._digest(values)
+        digests = self._digest(values, mode)
         by_name, by_index = np.array(readings).reshape(-1, 2).T
         found, other = (self._positions(_make_keys(digests, indices)) for indices in (by_name, by_index))
         if (both := (found >= 0) & (other >= 0) & (found != other)).any():
@@ -131,10 +142,17 @@ class RowKeys:
             raise self._never_judged(digests[unknown], max(readings[unknown]))
         return found
 
-    def check_same_order(self, dataset: Dataset) -> None:
+    def check_same_order(self, dataset: Dataset, rows: np.ndarray) -> None:
         """Refuse any data set but the one that was judged, in the same order.
 
-        All labels must be the judged ones, and so must 32 evenly spaced images (or ids).
+        All labels must be the judged ones, and so must the images (or ids) of the rows that will be used, each of which
+        is decoded.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+        rows : np.ndarray of shape (B,), int
+            That will be used.
 
         Raises
         ------
@@ -143,15 +161,14 @@ class RowKeys:
         check_same_count(len(dataset), len(self.key_of_row), advice=_ADVICE)
         judged = self._keys[self.key_of_row]
         check_same_labels(self._read_labels(dataset), judged["label"], advice=_ADVICE)
-        rows = rows_to_compare(np.arange(len(judged)))
         found, what = self._digest_stored(dataset, rows), "id" if self.id_column else "image"
         check_same_digests(rows, found, _digests_of(judged[rows]), what=what, advice=_ADVICE)
 
-    def _digest(self, values: Sequence[object]) -> np.ndarray:
+    def _digest(self, values: Sequence[object], mode: str | None = None) -> np.ndarray:
         """Digest images, or ids (B,) into (B, 16)."""
         if self.id_column is not None:
             return join_digests(map(id_digest, values))
-        return join_digests(digest_or_blank(functools.partial(read_image, image)) for image in values)
+        return join_digests(digest_or_blank(functools.partial(read_image, image, mode=mode)) for image in values)
 
     def _read_labels(self, dataset: Dataset) -> np.ndarray:
         """Read class indices (N,)."""
@@ -170,27 +187,27 @@ class RowKeys:
         column = self.image_column
         if column is None or column not in dataset.features:
             column = find_image_column(dataset)
-        images = StoredImages(dataset, column)
-        return join_digests(digest_or_blank(functools.partial(images.load, row)) for row in rows.tolist())
+        return read_digests(StoredImages(dataset, column), rows)
 
-    def _find_columns(self, row: Any) -> tuple[Any, Any]:
+    def _find_columns(self, row: Any) -> tuple[Any, Any, str | None]:
+        """Image (or id), label, and the mode of a stored image; of a row or of a batch."""
         if not isinstance(row, Mapping):
             raise InputError(
                 f"Expected a data row as a mapping of column names to values, but got {type(row).__name__}. "
                 "Drop the format with dataset.with_format(None)."
             )
-        columns = cast("Mapping[str, Any]", row)
+        columns = _StoredColumns(row) if hasattr(row, "pa_table") else cast("Mapping[str, Any]", row)
         label = self.label_column
         if label is None or label not in columns:
             label = _only("label", [name for name in columns if name in LABEL_NAMES], columns)
         if self.id_column is not None:
             if self.id_column not in columns:
                 _only(f"id, {self.id_column!r}", [], columns)
-            return columns[self.id_column], columns[label]
+            return columns[self.id_column], columns[label], None
         image = self.image_column
         if image is None or image not in columns:
             image = _only("image", [name for name in columns if _is_image_column(columns[name])], columns)
-        return columns[image], columns[label]
+        return columns[image], columns[label], columns.mode(image) if isinstance(columns, _StoredColumns) else None
 
     def _positions(self, keys: np.ndarray) -> np.ndarray:
         """Find the positions of keys (B,), -1 where a key is unknown."""
@@ -232,6 +249,39 @@ def _index_or_none(find: Callable[[Any, Sequence[str]], int], label: Any, class_
         return _NO_CLASS
 
 
+class _StoredColumns(Mapping[str, Any]):
+    """Columns of a row or a batch that `datasets` hands to a function, as they are stored.
+
+    An image that is asked of the row itself is decoded, and from then on counts as changed: `Dataset.map` encodes it
+    anew. One that was changed before is given as it is now.
+
+    Parameters
+    ----------
+    row : LazyRow or LazyBatch of `datasets.formatting.formatting`
+    """
+
+    def __init__(self, row: Any) -> None:
+        self._row = row
+        self._is_batch = type(row).__name__ != "LazyRow"
+
+    def __getitem__(self, column: str) -> Any:
+        if column not in self._row.keys_to_format:
+            return self._row[column]
+        values = self._row.pa_table.column(column).to_pylist()
+        return values if self._is_batch else values[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def mode(self, column: str) -> str | None:
+        """Mode that the data set gives to a stored image."""
+        is_stored = column in self._row.keys_to_format
+        return getattr(self._row.formatter.features.get(column), "mode", None) if is_stored else None
+
+
 def _make_keys(digests: np.ndarray, labels: Any) -> np.ndarray:
     """Make keys (N,) from digests (N, 16) and class indices (N,)."""
     halves = np.ascontiguousarray(digests, dtype=np.uint8).view("<u8")  # (N, 2)
@@ -247,7 +297,7 @@ def _digests_of(keys: np.ndarray) -> np.ndarray:
 
 def _is_image_column(value: Any) -> bool:
     is_batch = isinstance(value, list) or getattr(value, "ndim", 0) == 1
-    one = value[0] if is_batch and len(value) else value
+    one = next((each for each in value if each is not None), None) if is_batch else value
     return is_image(one) or getattr(one, "ndim", 0) >= 3  # with a numpy or torch format, images are arrays
 
 

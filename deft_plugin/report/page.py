@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from deft_plugin.compute.files import write_text
-from deft_plugin.data.judged import check_same_count, check_same_images, rows_to_compare
+from deft_plugin.data.judged import JudgedImages, check_same_count, check_same_labels
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import ImageSource
+from deft_plugin.data.stored import holds_dataset
 from deft_plugin.errors import InputError
 from deft_plugin.report.figures import PAIRS, issues_of_classes, matrix_of_labels, pairs_of_labels, quality_histogram
 from deft_plugin.report.html import csp_hash, read_asset, read_template
@@ -88,10 +89,15 @@ def images_of(detection: Detection, data: Any) -> ImageSource:
     data : object, optional
         As `deft_plugin.detect` takes them; None for those that the detection still holds.
 
+    Returns
+    -------
+    ImageSource of length N
+        Of `data`, each image is checked when it is loaded: one that is not the judged one is an error.
+
     Raises
     ------
     InputError
-        If there are none, or `data` are other data.
+        If there are none, or `data` are other data by their number or labels.
     """
     if data is None and detection.images is not None:
         return detection.images
@@ -100,23 +106,34 @@ def images_of(detection: Detection, data: Any) -> ImageSource:
             "Expected the data that were judged, since a detection that was loaded or made from pred_probs has no "
             "images. Pass them as data=..."
         )
-    images = _read(detection, data).images
-    check_same_count(len(images), len(detection))
-    if detection.image_digests is not None:
-        check_same_images(images, detection.image_digests, rows_to_compare(np.flatnonzero(~detection.is_image_issue)))
-    return images
+    found = _read(detection, data)
+    check_same_count(len(found.images), len(detection))
+    check_same_labels(_labels_of(found, detection), detection.given_labels)
+    return found.images if detection.image_digests is None else JudgedImages(found.images, detection.image_digests)
 
 
 def _read(detection: Detection, data: Any) -> ImageData:
     """Read data whose labels are known: they need not have any of their own."""
     if isinstance(data, ImageData):
         return data
-    labels: Any = detection.label_column
-    if labels is None and not isinstance(data, str | os.PathLike):
-        labels = detection.given_labels
-        if hasattr(data, "__len__"):
-            check_same_count(len(data), len(labels))
-    return read_image_data(data, labels, detection.class_names if labels is detection.given_labels else None)
+    is_path = isinstance(data, str | os.PathLike)
+    if is_path and not holds_dataset(data):
+        return read_image_data(data)
+    has_columns = is_path or hasattr(data, "features")
+    column = detection.image_column if has_columns else None
+    if detection.label_column is not None:
+        return read_image_data(data, detection.label_column, image_column=column)
+    if not is_path and hasattr(data, "__len__"):
+        check_same_count(len(data), len(detection))
+    return read_image_data(data, detection.given_labels, detection.class_names, image_column=column)
+
+
+def _labels_of(data: ImageData, detection: Detection) -> np.ndarray:
+    """Labels (N,) that index the detection's classes: by name, or by their order if the names are others."""
+    position = {name: index for index, name in enumerate(detection.class_names)}
+    if set(data.class_names) - set(position):
+        return data.labels
+    return np.array([position[name] for name in data.class_names])[data.labels]
 
 
 def _rows_to_show(detection: Detection) -> np.ndarray:
@@ -164,7 +181,8 @@ def _page_data(detection: Detection, images: ImageSource, rows: np.ndarray) -> d
 
 def _thumbnail_blocks(detection: Detection, images: ImageSource, rows: np.ndarray) -> list[list[str | None]]:
     read = functools.partial(read_thumbnail, images, file_format=thumbnail_format())
-    thumbnails = [None if detection.is_image_issue[row] else read(row) for row in rows.tolist()]
+    found = [(row, read(row)) for row in rows.tolist()]
+    thumbnails = [None if detection.is_image_issue[row] else thumbnail for row, thumbnail in found]
     return [thumbnails[k : k + THUMBNAILS_PER_BLOCK] for k in range(0, len(thumbnails), THUMBNAILS_PER_BLOCK)]
 
 

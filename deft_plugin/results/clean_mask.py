@@ -111,13 +111,15 @@ class CleanMask:
     def apply(self, dataset: Dataset) -> Dataset:
         """Keep the clean rows of the very data set that was judged, in the same order.
 
-        Faster than ``dataset.filter(mask)``, since only a few images are decoded: all labels must be the
-        judged ones in the same order, and so must 32 evenly spaced images (or ids).
+        All labels must be the judged ones in the same order, and so must the images of the rows that are kept, each of
+        which is decoded, in threads: no slower than ``dataset.filter(mask)``. With an id column no image is decoded,
+        and a million rows take a second.
 
         Raises
         ------
         InputError
             If it is another data set, or its rows are in another order.
         """
-        self._keys.check_same_order(dataset)
-        return dataset.select(np.flatnonzero(self._is_clean[self._keys.key_of_row]))
+        kept = np.flatnonzero(self._is_clean[self._keys.key_of_row])
+        self._keys.check_same_order(dataset, kept)
+        return dataset.select(kept)

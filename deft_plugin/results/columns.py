@@ -20,6 +20,10 @@ class VerdictColumns:
     It recognises rows as `deft_plugin.CleanMask` does, and fails on one that was never judged. Rows that share a key
     get the verdict of the worst of them. Predicted labels are class names; None where the image could not be read.
 
+    Stored images stay as they are, to the byte. A stream (``IterableDataset``) alone decodes images before it maps,
+    and encodes them anew when it is written; to keep their bytes, cast the column first:
+    ``stream.cast_column("image", datasets.Image(decode=False)).map(columns)``.
+
     Parameters
     ----------
     keys : RowKeys
@@ -64,7 +68,9 @@ class VerdictColumns:
         return columns if is_batch else {name: values[0] for name, values in columns.items()}
 
     def add_to(self, dataset: Dataset) -> Dataset:
-        """Add the columns to the very data set that was judged, in the same order; fast, decodes few images.
+        """Add the columns to the very data set that was judged, in the same order, without writing it anew.
+
+        All labels and images must be the judged ones: each image is decoded, in threads; with an id column none is.
 
         Raises
         ------
@@ -73,7 +79,7 @@ class VerdictColumns:
         """
         import datasets
 
-        self._keys.check_same_order(dataset)
+        self._keys.check_same_order(dataset, np.arange(len(self._keys.key_of_row)))
         columns = datasets.Dataset.from_dict(self._columns(self._keys.key_of_row), split=dataset.split)
         return datasets.concatenate_datasets([dataset, columns], axis=1)
 

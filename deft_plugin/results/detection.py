@@ -132,7 +132,7 @@ class Detection:
     def columns(self) -> VerdictColumns:
         """Columns label_quality, is_label_issue and predicted_label for the data set that was judged.
 
-        ``dataset.map(detection.columns)``, or fast ``detection.columns.add_to(dataset)``.
+        ``dataset.map(detection.columns)``, or in the judged order ``detection.columns.add_to(dataset)``.
 
         Raises
         ------
@@ -193,7 +193,8 @@ class Detection:
             Of the file, such as "report.html".
         data : object, optional
             The data that were judged, as anything that `deft_plugin.detect` takes. Only a detection that was
-            loaded, or made from pred_probs, needs them.
+            loaded, or made from pred_probs, needs them. Each image that is shown must be the judged one; of pred_probs
+            alone no image is known, and only their number and labels are compared.
         title : str, optional
         max_images : int, at least 1
             At most so many issues are shown, the worst ones.

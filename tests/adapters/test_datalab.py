@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import datasets
 import numpy as np
@@ -157,6 +158,7 @@ def test_two_image_columns(colours):
         ({"model": "nothing"}, "Unknown"),
         ({"detection": "other rows"}, "120 rows of this Datalab, but it has 60"),
         ({"detection": "other labels"}, "row 0 has 'red' here and 'green' there"),
+        ({"detection": "other images"}, "row 5 has another image"),
         ({"detection": "same", "seed": 1}, "a detection or settings, but got both: seed"),
     ],
 )
@@ -166,6 +168,10 @@ def test_errors_are_printed_by_datalab(colours, capsys, settings, words):
     others["other labels"] = changed.remove_columns("label").add_column(
         "label", [(label + 1) % 3 for label in changed["label"]], feature=changed.features["label"]
     )
+    images = list(colours.images)
+    same = np.flatnonzero(colours.labels == colours.labels[5])[-1]
+    images[5], images[same] = images[same], images[5]
+    others["other images"] = hf(types.SimpleNamespace(images=images, names=colours.names, labels=colours.labels))
     if "detection" in settings:
         settings = {**settings, "detection": deft_plugin.detect(others[settings["detection"]], **SETTINGS)}
     found = Datalab(hf(colours), label_name="label", verbosity=0)

@@ -19,8 +19,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import estimator_checks
 from torch.utils.data import DataLoader, WeightedRandomSampler
+from torchvision.datasets import ImageFolder
 
-from deft_plugin import Detection, InputError, detect
+from deft_plugin import Detection, InputError, Selection, SelectorTraits, detect
 from deft_plugin.data import read_image
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -35,6 +36,23 @@ class Torch(torch.utils.data.Dataset):
 
     def __getitem__(self, row):
         return np.array(self.colours.images[row]), self.targets[row]
+
+
+class Colours:
+    """Other images with the labels of `colours`."""
+
+    def __init__(self, images, colours):
+        self.images, self.names, self.labels = images, colours.names, colours.labels
+
+
+class ByLabel:
+    """Keeps every label, without images."""
+
+    def select(self, run):
+        size = len(run.labels)
+        return Selection(is_clean=np.ones(size, bool), label_quality=np.ones(size), predicted_labels=run.labels)
+
+    traits = SelectorTraits(needs_images=False)
 
 
 @pytest.fixture
@@ -58,6 +76,60 @@ class TestTorch:
         other.targets[7] = (other.targets[7] + 1) % 3
         with pytest.raises(InputError, match="row 7 has another label"):
             clean_subset(detection, other)
+
+    def test_one_exchanged_image_is_found(self, colours, detection):
+        """Two images of one class change places: neither number nor labels tell."""
+        kept = np.flatnonzero(~detection.is_label_issue & (detection.given_labels == 0))
+        first, second = kept[3], kept[4]
+        images = list(colours.images)
+        images[first], images[second] = images[second], images[first]
+        other = Torch(Colours(images, colours))
+        for check in (clean_subset, sample_weights):
+            with pytest.raises(InputError, match=rf"row {first} has another image\. Pass the whole data set"):
+                check(detection, other)
+
+    def test_an_image_that_is_not_used_need_not_be_the_judged_one(self, colours, detection):
+        images = list(colours.images)
+        images[detection.ranked_issue_indices()[0]] = Image.new("RGB", (8, 8))
+        assert len(clean_subset(detection, Torch(Colours(images, colours)))) == (~colours.is_wrong).sum()
+
+    def test_labels_that_only_the_rows_know(self, colours, detection):
+        pairs = list(zip(colours.images, colours.labels.tolist(), strict=True))
+        assert len(clean_subset(detection, pairs)) == (~colours.is_wrong).sum()
+        pairs[7] = (pairs[7][0], (pairs[7][1] + 1) % 3)
+        with pytest.raises(InputError, match="row 7 has another label"):
+            clean_subset(detection, pairs)
+
+    def test_a_subset_of_a_subset(self, colours):
+        inner = torch.utils.data.Subset(Torch(colours), range(110, 10, -1))
+        outer = torch.utils.data.Subset(inner, range(5, 95))
+        found = detect(outer, model="fake", method="label_match")
+        assert len(clean_subset(found, outer)) == (~found.is_label_issue).sum()
+        with pytest.raises(InputError, match=r"another (label|image)"):
+            clean_subset(found, torch.utils.data.Subset(inner, range(94, 4, -1)))
+
+    def test_images_that_are_augmented(self, colours, detection, colour_folder):
+        """torchvision's are compared without transforms; of others, the data that were judged are."""
+        found = detect(colour_folder, model="fake", method="label_match")
+        changed = ImageFolder(colour_folder, transform=lambda image: torch.rand(3, 8, 8))
+        assert len(clean_subset(found, changed)) == (~found.is_label_issue).sum()
+        changed.samples[0], changed.samples[1] = changed.samples[1], changed.samples[0]
+        with pytest.raises(InputError, match="has another image"):
+            sample_weights(found, changed)
+        noise = Torch(Colours([np.random.default_rng(0).random((8, 8, 3))] * 120, colours))
+        with pytest.raises(InputError, match=r"another image\. .*judged="):
+            clean_subset(detection, noise)
+        assert len(clean_subset(detection, noise, judged=Torch(colours))) == (~colours.is_wrong).sum()
+
+    def test_of_pred_probs_alone_labels_are_compared(self, colours):
+        found = detect(
+            labels=colours.labels, pred_probs=np.full((120, 3), 1 / 3), class_names=colours.names, method=ByLabel()
+        )
+        assert len(clean_subset(found, Torch(colours))) == 120
+        other = Torch(colours)
+        other.targets[3] = (other.targets[3] + 1) % 3
+        with pytest.raises(InputError, match="row 3 has another label"):
+            sample_weights(found, other)
 
     def test_weights(self, colours, detection):
         hard, soft = sample_weights(detection), sample_weights(detection, soft=True)

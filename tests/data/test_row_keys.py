@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 import subprocess
@@ -243,6 +244,90 @@ class TestIds:
         assert loaded.clean_mask == case.detection.clean_mask
 
 
+def jpegs(mode=None):
+    """A detection of photos as JPEG, which is not the same after it was decoded and encoded, and its data set."""
+    rng = np.random.default_rng(0)
+    encoded = []
+    for row in range(12):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if row % 2 else 1  # turned upright by whoever decodes it
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (16, 12, 3)).astype(np.uint8)).save(file, format="JPEG", exif=exif)
+        encoded.append({"bytes": file.getvalue(), "path": None})
+    features = datasets.Features(image=datasets.Image(mode=mode), label=datasets.ClassLabel(names=list(NAMES)))
+    labels = np.arange(12) % 3
+    data = datasets.Dataset.from_dict({"image": encoded, "label": labels}, features=features)
+    images = read_image_data(data).images
+    detection = Detection(
+        method="x",
+        label_quality=np.linspace(0, 1, 12),
+        is_label_issue=np.arange(12) % 2 == 0,
+        predicted_labels=labels,
+        given_labels=labels,
+        class_names=NAMES,
+        image_digests=join_digests(image_digest(images.load(row)) for row in range(12)),
+        is_image_issue=np.zeros(12, bool),
+    )
+    return detection, data
+
+
+def stored(data, column="image"):
+    return [value["bytes"] for value in data.with_format("arrow")[:].column(column).to_pylist()]
+
+
+class TestStoredBytes:
+    """What `datasets` decodes for a function, it encodes anew: the columns must not ask for it."""
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"batched": True},
+            {"batched": True, "batch_size": 5},
+            {"with_indices": True},
+            {"with_indices": True, "batched": True},
+            {"with_rank": True},
+            {"input_columns": ["image", "label"]},
+            {"input_columns": ["image", "label"], "batched": True},
+            {"remove_columns": ["label"]},
+            {"num_proc": 2},
+            {"keep_in_memory": True, "writer_batch_size": 3},
+        ],
+        ids=str,
+    )
+    def test_map_leaves_them(self, options):
+        detection, data = jpegs()
+        mapped = data.map(detection.columns, **options)
+        assert stored(mapped) == stored(data)
+        assert mapped.features["image"] == datasets.Image()
+        assert mapped["is_label_issue"][:] == detection.is_label_issue.tolist()
+        if "remove_columns" not in options:
+            assert mapped.filter(detection.clean_mask).num_rows == 6
+
+    @pytest.mark.parametrize("format", ["numpy", "torch", "arrow"])
+    def test_whatever_the_format(self, format):  # noqa: A002
+        detection, data = jpegs()
+        if format == "arrow":  # a table is no mapping of columns
+            with pytest.raises(InputError, match="with_format"):
+                data.with_format(format).map(detection.columns)
+        else:
+            assert stored(data.with_format(format).map(detection.columns)) == stored(data)
+
+    def test_of_all_splits_and_of_a_mode(self):
+        detection, data = jpegs(mode="L")
+        splits = datasets.DatasetDict(train=data.select(range(5)), test=data.select(range(5, 12)))
+        mapped = splits.map(detection.columns)
+        assert stored(mapped["train"]) + stored(mapped["test"]) == stored(data)
+        assert sum(mapped.filter(detection.clean_mask).num_rows.values()) == 6
+
+    def test_a_stream_that_is_cast(self):
+        detection, data = jpegs()
+        stream = data.to_iterable_dataset().cast_column("image", datasets.Image(decode=False)).map(detection.columns)
+        assert [row["image"]["bytes"] for row in stream] == stored(data)
+        assert len(list(stream.filter(detection.clean_mask))) == 6
+        assert len(list(data.to_iterable_dataset().map(detection.columns).filter(detection.clean_mask))) == 6
+
+
 class TestColumns:
     def check(self, case, changed, added):
         by_row = dict(zip(rows(added), added.remove_columns(["image"]), strict=True))
@@ -270,6 +355,30 @@ class TestColumns:
         found = datasets.Dataset.from_list([dict(row) for row in stream])
         self.check(case, case.dataset, found)
 
+    def test_a_second_image_and_one_that_cannot_be_read_stay_as_they_are(self):
+        case = Case(3)
+        data = case.dataset.add_column("thumb", [{"bytes": b"nonsense", "path": None}] * SIZE)
+        data = data.cast_column("thumb", datasets.Image())
+        detection = dataclasses.replace(case.detection, image_column="image")
+        for options in ({}, {"batched": True}):
+            assert stored(data.map(detection.columns, **options), "thumb") == [b"nonsense"] * SIZE
+
+    @pytest.mark.parametrize("row", [0, 1, 30, 58])
+    def test_one_exchanged_image_is_found_wherever_it_is(self, row):
+        case = Case(3)
+        changed = case.dataset.with_format("arrow")[:].to_pylist()
+        file = io.BytesIO()
+        Image.new("RGB", (5, 4)).save(file, format="PNG")
+        changed[row]["image"]["bytes"] = file.getvalue()
+        other = datasets.Dataset.from_list(changed, features=case.dataset.features)
+        with pytest.raises(InputError, match=f"row {row} has another image"):
+            case.detection.columns.add_to(other)
+        if case.expected[row]:
+            with pytest.raises(InputError, match=f"row {row} has another image"):
+                case.detection.clean_mask.apply(other)
+        else:  # it is dropped, whatever it is
+            case.check(case.detection.clean_mask.apply(other), case.dataset)
+
     def test_add_to(self):
         case = Case(3)
         self.check(case, case.dataset, case.detection.columns.add_to(case.dataset))
@@ -286,7 +395,7 @@ class TestColumns:
 
 
 @pytest.mark.slow
-def test_apply_on_a_million_rows_takes_a_second():
+def test_apply_on_a_million_rows_takes_seconds():
     size = 1_000_000
     labels = np.random.default_rng(0).integers(0, 3, size)
     data = datasets.Dataset.from_dict({"id": np.arange(size), "label": labels})
@@ -300,13 +409,11 @@ def test_apply_on_a_million_rows_takes_a_second():
         image_digests=None,
         is_image_issue=np.zeros(size, bool),
         id_column="id",
-        id_digests=np.frombuffer(np.random.default_rng(1).bytes(16 * size), np.uint8).reshape(-1, 16).copy(),
+        id_digests=join_digests(map(id_digest, range(size))),
     )
-    for row in np.unique(np.linspace(0, size - 1, 32, dtype=int)):
-        detection.id_digests[row] = np.frombuffer(id_digest(int(row)), np.uint8)
     mask = detection.clean_mask
     started = time.perf_counter()
     kept = mask.apply(data)
     seconds = time.perf_counter() - started
     assert kept.num_rows == size - len(range(0, size, 3))
-    assert seconds < 3, seconds  # one on a quiet machine
+    assert seconds < 20, seconds

@@ -381,12 +381,37 @@ class TestImages:
             (images[:6], "there are 6 rows instead of 7"),
             (read_image_data(images[:6], [0, 1, 2, 0, 1, 2]), "there are 6 rows instead of 7"),
             (other, "row 5 has another image"),
-            ([None, *images[1:]], "row 0 can no longer be read"),
+            ([*images[:2], None, *images[3:]], "row 2 can no longer be read"),
+            (images, "row 4 can be read now"),
         ):
             with pytest.raises(InputError, match=f"data that were judged, in the same order, but {words}. Pass those"):
                 loaded.report(tmp_path / "x.html", data)
         with pytest.raises(InputError, match=r"Expected data as a datasets\.Dataset.*but got int"):
             loaded.report(tmp_path / "x.html", 7)
+
+    def test_every_image_that_is_shown_is_checked(self, loaded, tmp_path):
+        """Those that are not shown need not be."""
+        for row in range(7):
+            images: list = make_photos(7).images
+            images[4] = None
+            images[row] = Image.new("RGB", (40, 30))
+            if loaded.is_label_issue[row]:
+                with pytest.raises(InputError, match=rf"row {row} (has another image|can be read now)"):
+                    loaded.report(tmp_path / "x.html", images)
+                assert not (tmp_path / "x.html").exists()
+            else:
+                loaded.report(tmp_path / "y.html", images)
+
+    def test_other_labels_are_refused(self, loaded, tmp_path):
+        images: list = make_photos(7).images
+        images[4] = None
+        labels = loaded.given_labels.copy()
+        labels[6] = 0
+        with pytest.raises(InputError, match="row 6 has another label"):
+            loaded.report(tmp_path / "x.html", read_image_data(images, labels, loaded.class_names))
+        names = ("fish", "dog", "cat")  # in another order, and the same by name
+        renamed = [names.index(loaded.class_names[label]) for label in loaded.given_labels]
+        loaded.report(tmp_path / "x.html", read_image_data(images, renamed, names))
 
     def test_without_digests_only_their_number_is_known(self, tmp_path):
         detection = make_detection(image_digests=None, images=None)
