@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from deft_plugin import Detection
+from deft_plugin import Detection, InputError
 from deft_plugin.data import check_same_count, check_same_labels, label_indices
 
 Sample = TypeVar("Sample", covariant=True)
@@ -33,9 +33,19 @@ def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sampl
     rows: Any = dataset
     check_same_count(len(rows), len(detection), advice=_ADVICE)
     if (targets := getattr(dataset, "targets", None)) is not None:
-        found = label_indices(targets, detection.class_names)
-        check_same_labels(found, detection.given_labels, advice=_ADVICE)
+        check_same_labels(_class_indices(targets, detection), detection.given_labels, advice=_ADVICE)
     return Subset(dataset, np.flatnonzero(~detection.is_label_issue).tolist())
+
+
+def _class_indices(targets: Any, detection: Detection) -> np.ndarray:
+    """Indices (N,) of the classes of targets, which may be ids that are names of classes."""
+    found = np.asarray(targets)
+    if np.array_equal(found, detection.given_labels):
+        return found
+    try:
+        return label_indices(targets, detection.class_names)
+    except InputError:  # they are indices, and the first that differs is told
+        return found
 
 
 def sample_weights(detection: Detection, *, soft: bool = False) -> Tensor:
