@@ -106,7 +106,8 @@ class DeftDetector(BaseEstimator):
         if isinstance(np.asarray(y).ravel()[0], str):
             self.classes_ = names
         else:
-            self.classes_ = names.astype(int) if names_are_numbers(detection.class_names) else np.arange(len(names))
+            are_ids = self.class_names is None and names_are_numbers(detection.class_names)
+            self.classes_ = names.astype(int) if are_ids else np.arange(len(names))
         self.predicted_labels_ = self.classes_[detection.predicted_labels]
         return self
 

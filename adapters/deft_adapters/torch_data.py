@@ -100,8 +100,7 @@ def _check(detection: Detection, dataset: Any, judged: Any, is_used: np.ndarray)
     """Refuse data whose rows are not those that were judged: all labels, and the images of those that are used (N,)."""
     check_same_count(len(dataset), len(detection), advice=_ADVICE)
     if judged is not None and (targets := getattr(dataset, "targets", None)) is not None:
-        found = label_indices(targets, detection.class_names)
-        check_same_labels(found, detection.given_labels, advice=_ADVICE)
+        check_same_labels(_class_indices(targets, detection), detection.given_labels, advice=_ADVICE)
     try:
         views = [read_image_data(view) for view in ([*_plain(dataset), dataset] if judged is None else [judged])]
     except InputError as error:
@@ -117,6 +116,17 @@ def _check(detection: Detection, dataset: Any, judged: Any, is_used: np.ndarray)
         (view.images for view in views if (read_digests(view.images, rows[:1]) == digests[rows[0]]).all()), None
     )
     check_same_images(first or views[-1].images, digests, rows, advice=_ADVICE)
+
+
+def _class_indices(targets: Any, detection: Detection) -> np.ndarray:
+    """Indices (N,) of the classes of targets, which may be ids that are names of classes."""
+    found = np.asarray(targets)
+    if np.array_equal(found, detection.given_labels):
+        return found
+    try:
+        return label_indices(targets, detection.class_names)
+    except InputError:  # they are indices, and the first that differs is told
+        return found
 
 
 def _plain(dataset: Any) -> list[Any]:

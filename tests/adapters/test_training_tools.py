@@ -141,6 +141,27 @@ class TestTorch:
         LogisticRegression(max_iter=2000).fit(pixels, colours.labels, sample_weight=hard.numpy())
 
 
+@pytest.mark.parametrize("names", [None, ["1", "2", "3"]], ids=["ids", "names that are numbers"])
+def test_targets_that_are_ids(colours, names):
+    dataset = Torch(colours)
+    del dataset.classes
+    if names is None:
+        dataset.targets = np.array([3, 47219, 3_000_000])[colours.labels].tolist()
+    found = detect(dataset, class_names=names, model="fake", method="gmm")
+    assert list(clean_subset(found, dataset).indices) == np.flatnonzero(~found.is_label_issue).tolist()
+    dataset.targets[5:7] = reversed(dataset.targets[5:7])
+    with pytest.raises(InputError, match="row 5 has another label"):
+        clean_subset(found, dataset)
+
+
+def test_an_estimator_gives_ids_back(colours):
+    ids = np.array([3, 47219, 3_000_000])
+    with pytest.warns(UserWarning, match="only numbers"):
+        fitted = DeftDetector(model="fake").fit(colours.images, ids[colours.labels])
+    assert fitted.classes_.tolist() == ids.tolist()
+    assert (fitted.predicted_labels_ == ids[colours.truth]).mean() > 0.5
+
+
 class TestEstimator:
     @pytest.mark.parametrize(
         "check",
