@@ -99,7 +99,7 @@ def check_class_names(class_names: Any) -> tuple[str, ...]:
     >>> check_class_names(["cat", "dog"])
     ('cat', 'dog')
     """
-    if isinstance(class_names, str | bytes | Mapping | set) or not hasattr(class_names, "__len__"):
+    if isinstance(class_names, str | bytes | Mapping | set) or not np.iterable(class_names):
         raise InputError(
             "Expected class_names as a list of strings in the order of the labels, "
             f"but got {type(class_names).__name__}."
@@ -146,7 +146,10 @@ def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np
     array([[0.25, 0.75]])
     """
     array = _as_array(pred_probs)
-    probs = np.asarray(pred_probs if array is None else array)
+    try:
+        probs = np.asarray(pred_probs if array is None else array)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"Expected pred_probs as an array, but got {type(pred_probs).__name__}: {error}.") from error
     if probs.shape != (num_examples, num_classes):
         raise InputError(
             f"Expected pred_probs of shape ({num_examples}, {num_classes}), one row per image and one column "
@@ -195,7 +198,7 @@ def label_index(label: Any, class_names: Sequence[str]) -> int:
 
 def _to_vector(labels: Any) -> np.ndarray:
     """Make a 1-D array (N,) of integers, floats, or objects that are all strings."""
-    if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__getitem__"):
+    if isinstance(labels, str | bytes | Mapping) or not (hasattr(labels, "__getitem__") and hasattr(labels, "__len__")):
         raise InputError(
             f"Expected labels as a list or array with one label per image, but got {type(labels).__name__}."
         )
