@@ -380,7 +380,7 @@ def check_settings(settings: Any) -> None:
         Names the setting, what it may be, and what came.
     """
     for name, kind in _kinds(type(settings)).items():
-        value = _checked(name, getattr(settings, name), kind)
+        value = check_type(name, getattr(settings, name), kind)
         if value is not None and name in _RANGES and not _RANGES[name][0](value):
             raise InputError(f"Expected {name} {_RANGES[name][1]}, but got {value!r}.")
         object.__setattr__(settings, name, value)
@@ -393,8 +393,22 @@ def _kinds(settings: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(settings)}
 
 
-def _checked(name: str, value: Any, kind: Any) -> Any:
-    """Give a value of a field's type, or refuse it."""
+def check_type(name: str, value: Any, kind: Any) -> Any:
+    """Give a value of a field's type, a number as Python's own; refuse any other.
+
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    value : object
+    kind : type
+        A class, a Literal, or a union of them; a path or a number may be any that Python knows.
+
+    Raises
+    ------
+    InputError
+        Names the field, what it may be, and what came.
+    """
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     is_bool = isinstance(value, bool)  # Python's are whole numbers, too
     for each in kinds:

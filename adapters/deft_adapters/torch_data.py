@@ -119,7 +119,7 @@ def _check(detection: Detection, dataset: Any, judged: Any, is_used: np.ndarray)
 
 
 def _class_indices(targets: Any, detection: Detection) -> np.ndarray:
-    """Indices (N,) of the classes of targets, which may be ids that are names of classes."""
+    """Find the classes (N,) of targets, which may be ids that are names of classes."""
     found = np.asarray(targets)
     if np.array_equal(found, detection.given_labels):
         return found

@@ -5,6 +5,7 @@ Importing this module imports neither torch nor open_clip.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ def is_open_clip_name(name: str) -> bool:
     >>> is_open_clip_name("ViT-B-16/openai"), is_open_clip_name("bridge-lite0")
     (True, False)
     """
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None or (name != "" and Path(name).is_dir())
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None or os.path.isdir(name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,9 @@ def write_json(path: str | Path, obj: object) -> None:
     TypeError, ValueError
         If `obj` has something that JSON has not, such as NaN; a file that was there stays as it is.
     """
-    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # What UTF-8 has not, such as an odd byte in the name of a file, is written as JSON's escape of it.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode())
 
 
 def write_text(path: str | Path, text: str) -> None:

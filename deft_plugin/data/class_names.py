@@ -39,7 +39,7 @@ def check_class_names(class_names: Any) -> tuple[str, ...]:
     >>> check_class_names(["cat", "dog"])
     ('cat', 'dog')
     """
-    if isinstance(class_names, str | bytes | Mapping | set) or not hasattr(class_names, "__len__"):
+    if isinstance(class_names, str | bytes | Mapping | set) or not np.iterable(class_names):
         raise InputError(
             "Expected class_names as a list of strings in the order of the labels, "
             f"but got {type(class_names).__name__}."

@@ -140,7 +140,10 @@ def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np
     array([[0.25, 0.75]])
     """
     array = _as_array(pred_probs)
-    probs = np.asarray(pred_probs if array is None else array)
+    try:
+        probs = np.asarray(pred_probs if array is None else array)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"Expected pred_probs as an array, but got {type(pred_probs).__name__}: {error}.") from error
     if probs.shape != (num_examples, num_classes):
         raise InputError(
             f"Expected pred_probs of shape ({num_examples}, {num_classes}), one row per image and one column "

@@ -113,6 +113,8 @@ def read_image_data(
     for name, value in given.items():
         if value is not None and not isinstance(value, str):
             raise InputError(f"Expected {name} as a string, but got {value!r}, of type {type(value).__name__}.")
+    if isinstance(data, str | os.PathLike):
+        _check_path(data)
     if isinstance(data, str | os.PathLike) and holds_dataset(data):
         data, split = read_dataset(data, split=split, image_column=image_column), None
     for name, column in (("image_column", image_column), ("id_column", id_column)):
@@ -233,6 +235,16 @@ def _names_of(dataset: Dataset, label_column: str | None) -> list[str] | None:
     return named.get(label_column)
 
 
+def _check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse what cannot be a path here, such as one that is too long; whether it is there is asked later."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a path that can be read, but got {os.fspath(path)!r}: {error}.") from error
+
+
 def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any, split: str | None) -> ImageData:
     if labels is not None:
         raise InputError(
@@ -251,6 +263,10 @@ def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any, spli
 
 def _read_rows(data: Any, labels: Any, class_names: Any) -> ImageData:
     rows = data.to_list() if hasattr(data, "to_list") else data  # a pandas Series is not indexed by position
+    if getattr(rows, "ndim", 1) == 0:
+        raise InputError(
+            f"Expected a sequence of images, but got one {type(rows).__name__} without a dimension of rows."
+        )
     if labels is None:
         labels = _targets(rows)
     if labels is None:

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from deft_plugin.compute.checkpoints import load_tensors, save_tensors
 from deft_plugin.compute.pieces import pieces
 from deft_plugin.compute.precision import autocast
+from deft_plugin.data.labels import check_class_names
 from deft_plugin.deft.prompts import NEGATIVE, POSITIVE
 from deft_plugin.deft.verdicts import clean_probability, judge
 from deft_plugin.errors import InputError
 from deft_plugin.runs.run import Run
-from deft_plugin.settings import FROZEN
+from deft_plugin.settings import FROZEN, check_tuning, check_type
 from deft_plugin.training.views import Views
 from deft_plugin.tuning.tunings import tuned
 from deft_plugin.types import Backbone, Selection, SelectorTraits
@@ -213,14 +214,18 @@ class Detector:
             If the file is not one of those, or of another format.
         """
         tensors, state = load_tensors(Path(file))
-        if "fingerprint" not in state:
+        if not isinstance(state, dict) or "fingerprint" not in state:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"Expected a file that Detector.save wrote, but {file} is another one.")
         if (version := state.pop("format_version", "none")) != FORMAT_VERSION:
             raise InputError(
                 f"Expected a detector of format {FORMAT_VERSION}, but {file} has format {version}. "
                 f"{'Train anew' if version == 'none' else 'Update deft-plugin, or train anew'}."
             )
-        return cls(**{**state, "class_names": tuple(state["class_names"])}, **_from_tensors(tensors))
+        fields = {**{name: state.get(name) for name in _SETTINGS}, **_from_tensors(tensors)}
+        try:
+            return cls(**_checked_fields(fields))
+        except InputError as error:
+            raise InputError(f"Expected a detector that can be used, but {file} is damaged: {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"{_ENCODER}{name}": tensor.detach().cpu().contiguous() for name, tensor in self.encoder.items()}
@@ -335,3 +340,22 @@ def _from_tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Fields of a detector from what `Detector._tensors` gave."""
     encoder = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
     return {"encoder": encoder, **{name: tensors.get(name) for name in _TENSORS}}
+
+
+def _checked_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what a file cannot say of a detector; without it, verdicts would be wrong, or fail while they are made."""
+    kinds: dict[str, type] = {"model": str, "fingerprint": str, "seed": int, "is_real_noise": bool}
+    kinds |= dict.fromkeys(("logit_scale", "sharpening", "cone_sine"), float)
+    checked = {name: check_type(name, fields[name], kind) for name, kind in kinds.items()}
+    check_tuning(check_type("tuning", fields["tuning"], str))
+    names = check_class_names(fields["class_names"])
+    text, k = fields["text"], len(names)
+    if text is None or text.ndim != 3 or text.shape[:2] != (2, k):
+        raise InputError(f"Expected text of shape (2, {k}, D), but got {None if text is None else tuple(text.shape)}.")
+    for name, shape in {"text": text.shape, "centre": text.shape[2:], "transition": (k, k)}.items():
+        tensor = fields[name]
+        if tensor is not None and (
+            tensor.shape != shape or not tensor.is_floating_point() or not tensor.isfinite().all()
+        ):
+            raise InputError(f"Expected {name} of shape {tuple(shape)}, finite, but got {tuple(tensor.shape)}.")
+    return {**fields, **checked, "class_names": names}

@@ -11,6 +11,7 @@ from deft_plugin.data.class_names import check_class_names
 from deft_plugin.data.digests import DIGEST_SIZE
 from deft_plugin.errors import InputError
 from deft_plugin.results.review import check_decisions
+from deft_plugin.settings import check_type
 
 if TYPE_CHECKING:
     from deft_plugin.results.detection import Detection
@@ -27,7 +28,13 @@ def checked_fields(detection: Detection) -> dict[str, Any]:
     InputError
         If one is not as `deft_plugin.Detection` says.
     """
-    names, size, method = check_class_names(detection.class_names), len(detection.given_labels), detection.method
+    method = check_type("method", detection.method, str)
+    for name in ("image_column", "label_column", "id_column"):
+        check_type(name, getattr(detection, name), str | None)
+    names, size = (
+        check_class_names(detection.class_names),
+        to_array(detection.given_labels, "given_labels", method).size,
+    )
 
     def vector(name: str, kinds: str) -> np.ndarray:
         return check_vector(getattr(detection, name), name, size, kinds, method=method)
@@ -53,6 +60,29 @@ def checked_fields(detection: Detection) -> dict[str, Any]:
     return fields
 
 
+def to_array(values: object, name: str, method: str) -> np.ndarray:
+    """Make an array of what is one.
+
+    Parameters
+    ----------
+    values : object
+    name : str
+        What they are.
+    method : str
+        Who gave them.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise InputError(
+            f"Expected {name} as an array, but {method!r} gave {type(values).__name__}: {error}."
+        ) from error
+
+
 def check_vector(values: object, name: str, num_rows: int, kinds: str, *, method: str) -> np.ndarray:
     """Refuse anything but one value of the right kind for each row; of a selection as of a detection.
 
@@ -76,7 +106,7 @@ def check_vector(values: object, name: str, num_rows: int, kinds: str, *, method
     ------
     InputError
     """
-    found = np.asarray(values)
+    found = to_array(values, name, method)
     if found.shape != (num_rows,) or found.dtype.kind not in kinds:
         kind = {"b": "bool", "iu": "int", "fiu": "float"}[kinds]
         raise InputError(
@@ -118,7 +148,7 @@ def check_classes(values: object, name: str, num_rows: int, classes: range, *, m
 def _as_json(detection: Detection, name: str) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(dict(getattr(detection, name)), default=_numpy_to_json))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"Expected {name} of {detection.method!r} to be JSON values, but {error}.") from error
 
 
@@ -126,6 +156,8 @@ def _check_digests(detection: Detection) -> None:
     expected = (len(detection), DIGEST_SIZE)
     for name in ("image_digests", "id_digests"):
         digests = getattr(detection, name)
+        if digests is not None and not isinstance(digests, np.ndarray):
+            raise InputError(f"Expected {name} as an array, but got {type(digests).__name__}.")
         if digests is not None and (digests.shape != expected or digests.dtype != np.uint8):
             raise InputError(f"Expected {name} of shape {expected}, uint8, but got {digests.shape}, {digests.dtype}.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RankedBy: TypeAlias = Literal["label_quality", "self_confidence", "normalized_margin", "confidence_weighted_entropy"]
 
 
-def check_ranking(ranked_by: str | None, rank_by_kwargs: Mapping[str, Any] | None) -> None:
+def check_ranking(ranked_by: object, rank_by_kwargs: object) -> None:
     """Refuse a ranking that does not exist, before anything is computed.
 
     Raises
@@ -24,13 +24,18 @@ def check_ranking(ranked_by: str | None, rank_by_kwargs: Mapping[str, Any] | Non
     InputError
     """
     known = get_args(RankedBy)
-    if ranked_by is not None and ranked_by not in known:
+    if ranked_by is not None and not (isinstance(ranked_by, str) and ranked_by in known):
         raise InputError(
             f"Expected return_indices_ranked_by to be None or one of {', '.join(known)}, but got {ranked_by!r}. "
             f"{did_you_mean(str(ranked_by), known)}"
         )
-    if unknown := set(rank_by_kwargs or {}) - {"adjust_pred_probs"}:
-        raise InputError(f"Expected rank_by_kwargs with 'adjust_pred_probs' at most, but got {sorted(unknown)}.")
+    if rank_by_kwargs is not None and (
+        not isinstance(rank_by_kwargs, Mapping)
+        or set(cast("Mapping[str, Any]", rank_by_kwargs)) - {"adjust_pred_probs"}
+    ):
+        raise InputError(
+            f"Expected rank_by_kwargs as a mapping with 'adjust_pred_probs' at most, but got {rank_by_kwargs!r}."
+        )
 
 
 def rank_issues(

@@ -97,7 +97,7 @@ def _read_entries(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _read_json(name: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         entries: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"Expected JSON, but {name} is damaged: {error}. Export it again.") from error
     if not isinstance(entries, list):
         raise InputError(f"Expected {name} to be a list of objects with {_named(COLUMNS)}, but it is one object.")

@@ -37,7 +37,9 @@ def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None
     with _new_folder_beside(target) as new:
         _write_verdicts(detection, new / VERDICTS_FILE)
         rest = {"format_version": FORMAT_VERSION, **{name: getattr(detection, name) for name in _SETTINGS}}
-        (new / DETECTION_FILE).write_text(json.dumps(rest, indent=2, ensure_ascii=False), encoding="utf-8")
+        (new / DETECTION_FILE).write_text(
+            json.dumps(rest, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace"
+        )
         _put_in_place(new, target)
 
 
@@ -66,7 +68,7 @@ def load_detection(folder: str | os.PathLike[str], make: Callable[..., Detection
             rest = {"id_column": None, **rest}  # older files have none
             settings = {name: rest[name] for name in _SETTINGS if name != "class_names"}
             return make(**settings, class_names=names, **_read_verdicts(source / VERDICTS_FILE))
-    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
             f"Expected a detection that can be read, but {source} is damaged: {type(error).__name__}: "
             f"{error}. Detect again."
