@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _LONGEST = 1500
@@ -32,6 +33,10 @@ class UnreadableImageError(DeftError, ValueError):
     """An image that cannot be decoded."""
 
 
+class OutputError(InputError, OSError):
+    """A file or folder that cannot be written."""
+
+
 class UnknownNameError(DeftError, ValueError):
     """A name that no plugin registered."""
 
@@ -57,3 +62,52 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     hint = f"Did you mean {lowered[close[0]]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."
+
+
+def as_text(name: str) -> str:
+    r"""Make valid text of a name that is not UTF-8: what cannot be decoded is written as ``\xe9``.
+
+    Parameters
+    ----------
+    name : str
+        With lone surrogates, as Python gives names of files.
+
+    Examples
+    --------
+    >>> as_text("café"), as_text("caf\udce9")
+    ('café', 'caf\\xe9')
+    """
+    return name.encode("utf-8", "surrogateescape" if _is_of_file(name) else "backslashreplace").decode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def printable(text: str) -> str:
+    r"""Make text that a terminal shows and does not obey: what is not to be seen is written as ``\x1b``.
+
+    These are control characters, line ends, and marks that turn the direction of writing.
+
+    Parameters
+    ----------
+    text : str
+        Of one line.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m, two\nlines, and \u202e back")
+    'red \\x1b[31m, two\\nlines, and \\u202e back'
+    """
+    return "".join(map(_printable, as_text(text)))
+
+
+_JOINERS = "\u200c\u200d"  # of letters in Persian and Hindi, and of parts of an emoji
+
+
+def _printable(letter: str) -> str:
+    is_control = unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp") and letter not in _JOINERS
+    return letter.encode("unicode_escape").decode("ascii") if is_control else letter
+
+
+def _is_of_file(name: str) -> bool:
+    """Tell whether all lone surrogates of a name stand for bytes."""
+    return not any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in name)

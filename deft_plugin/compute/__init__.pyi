@@ -1,10 +1,11 @@
-from .files import write_json, write_text
+from .files import check_file_can_be_written, write_json, write_text
 from .precision import autocast, compute_dtype, pick_device, use_precision
 from .workers import Workers, this_process
 
 __all__ = [
     "Workers",
     "autocast",
+    "check_file_can_be_written",
     "compute_dtype",
     "pick_device",
     "this_process",

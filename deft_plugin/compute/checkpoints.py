@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from deft_plugin.compute.files import new_folder_beside
 from deft_plugin.errors import InputError
 
 
@@ -23,20 +24,20 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, 
     """
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, temporary, metadata={"state": json.dumps(state)})
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        with new_folder_beside(target) as folder:
+            temporary = folder / target.name
+            save_file(whole, temporary, metadata={"state": json.dumps(state)})
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
     except Exception as error:  # safetensors has an exception of its own for a full disk
         raise InputError(
             f"Expected to write {path}, but: {type(error).__name__}: {error}. Free some space, or give another folder."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,7 +12,6 @@ from deft_plugin.data.walk import (
     HEIF_EXTENSIONS,
     Parts,
     Walk,
-    as_text,
     is_image_file,
     open_heif,
     some,
@@ -20,7 +19,7 @@ from deft_plugin.data.walk import (
     walk,
     warn_of_passed_over,
 )
-from deft_plugin.errors import InputError
+from deft_plugin.errors import InputError, as_text
 
 _ADVICE = {
     ".zip": "Unpack it, and pass the folder.",

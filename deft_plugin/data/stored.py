@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from deft_plugin.data.columns import is_label_name, read_column
 from deft_plugin.data.splits import choose_splits, split_of_file, usual_split
 from deft_plugin.data.tables import TABLES, read_table, with_images
-from deft_plugin.data.walk import OWN_FILES, as_text, is_image_file, some, walk
-from deft_plugin.errors import InputError
+from deft_plugin.data.walk import OWN_FILES, is_image_file, some, walk
+from deft_plugin.errors import InputError, as_text
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from deft_plugin.errors import InputError
+from deft_plugin.errors import InputError, as_text
 
 OWN_FILES = frozenset(
     ("contact_sheet.png", "detection.json", "issues.csv", "issues.parquet", "report.html", "verdicts.parquet")
@@ -137,17 +137,6 @@ def warn_of_passed_over(root: Path, passed_over: dict[str, list[Parts]]) -> None
 def some(names: Sequence[str], limit: int = 5) -> str:
     """Join the first names."""
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
-
-
-def as_text(name: str) -> str:
-    r"""Make valid text of a name that is not UTF-8: what cannot be decoded is written as ``\xe9``.
-
-    Examples
-    --------
-    >>> as_text("café"), as_text("caf\udce9")
-    ('café', 'caf\\xe9')
-    """
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _walk_real(root: Path, top: Parts, found: Walk, links: deque[Parts], seen: set[tuple[int, int]]) -> None:

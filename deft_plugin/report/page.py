@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deft_plugin.compute.files import write_text
+from deft_plugin.compute.files import check_file_can_be_written, write_text
 from deft_plugin.data.judged import JudgedImages, check_same_count, check_same_labels
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import ImageSource
@@ -49,8 +49,7 @@ def write_page(
     """
     if max_images < 1:
         raise InputError(f"Expected max_images of at least 1, but got {max_images}.")
-    if file.is_dir():
-        raise InputError(f"Expected a file to write, such as {file / 'report.html'}, but {file} is a folder.")
+    check_file_can_be_written(file)
     page = render_page(detection, images, title=title, max_images=max_images)
     write_text(file, page.encode("utf-8", "replace").decode("utf-8"))  # a name that is no UTF-8 has lone surrogates
     return file

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft_plugin.data.walk import as_text
+from deft_plugin.errors import as_text, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,23 +44,54 @@ def print_issues(detection: Detection, images: ImageSource, *, limit: int = 15) 
     for row in rows[:limit]:
         table.add_row(
             str(row),
-            Text(as_text(images.path(int(row)) or "")),
-            Text(detection.class_names[detection.given_labels[row]]),
-            Text(_predicted(detection, int(row))),
+            Text(printable(images.path(int(row)) or "")),
+            Text(printable(detection.class_names[detection.given_labels[row]])),
+            Text(printable(_predicted(detection, int(row)))),
             f"{detection.label_quality[row]:.3f}",
         )
-    Console().print(table)
+    console = Console()
+    with console.capture() as shown:  # rich itself would end the program when a pipe is closed
+        console.print(table)
+    print(shown.get(), end="")
     if small := detection.classes_too_small:
         print(
             f"{len(small):,} classes are too small to be judged (one or two images), their labels are kept: "
-            f"{', '.join(small[:5])}{', …' if len(small) > 5 else ''}."
+            f"{', '.join(map(printable, small[:5]))}{', …' if len(small) > 5 else ''}."
         )
     if len(rows) > limit:
         print(f"… and {len(rows) - limit:,} more; --output DIR writes them all.")
 
 
+REPORT_FILES = ("issues.parquet", "issues.csv", "contact_sheet.png", "report.html")
+DETECTION_FOLDER = "detection"
+
+
+def check_report_can_be_written(folder: Path) -> None:
+    """Find out before the work whether `write_report` can write into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    InputError
+        If a file is in the way, `detection` there is none, or the folder cannot be written.
+    """
+    from deft_plugin.compute.files import check_file_can_be_written, check_folder_can_be_written
+    from deft_plugin.results.storage import check_can_be_saved
+
+    check_folder_can_be_written(folder)
+    for name in REPORT_FILES:
+        check_file_can_be_written(folder / name)
+    check_can_be_saved(folder / DETECTION_FOLDER)
+
+
 def write_report(detection: Detection, images: ImageSource, folder: Path) -> list[Path]:
     """Write issues.parquet, issues.csv, contact_sheet.png, report.html and the detection itself into a folder.
+
+    The detection is written first: whatever fails after it, it is there. Cells of the CSV that a spreadsheet would
+    compute have an apostrophe in front.
 
     Parameters
     ----------
@@ -72,20 +104,33 @@ def write_report(detection: Detection, images: ImageSource, folder: Path) -> lis
     -------
     list of Path
         What was written.
+
+    Raises
+    ------
+    InputError
+        If something cannot be written.
     """
+    from deft_plugin.compute.files import write_bytes
     from deft_plugin.report.contact_sheet import contact_sheet_of
     from deft_plugin.report.page import write_page
 
-    folder.mkdir(parents=True, exist_ok=True)
+    detection.save(folder / DETECTION_FOLDER)
     frame = issues_frame(detection, images)
-    parquet, csv, picture = folder / "issues.parquet", folder / "issues.csv", folder / "contact_sheet.png"
-    with parquet.open("wb") as stream:  # Arrow opens no path that is not UTF-8
-        frame.to_parquet(stream, index=False)
-    frame.to_csv(csv, index=False)
-    contact_sheet_of(detection, images.load).save(picture)
-    page = write_page(detection, folder / "report.html", images)
-    detection.save(folder / "detection")
-    return [parquet, csv, picture, page, folder / "detection"]
+    parquet, csv, picture, page = (folder / name for name in REPORT_FILES)
+    write_bytes(parquet, frame.to_parquet(None, index=False))
+    write_bytes(csv, _for_spreadsheets(frame).to_csv(index=False, lineterminator="\n").encode("utf-8"))
+    sheet = io.BytesIO()
+    contact_sheet_of(detection, images.load).save(sheet, format="PNG")
+    write_bytes(picture, sheet.getvalue())
+    write_page(detection, page, images)
+    return [parquet, csv, picture, page, folder / DETECTION_FOLDER]
+
+
+def _for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
+    from deft_plugin.results.spreadsheets import guarded
+
+    names = ("image", "given_label", "predicted_label")
+    return frame.assign(**{name: frame[name].map(guarded, na_action="ignore") for name in names})
 
 
 def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
@@ -100,6 +145,8 @@ def issues_frame(detection: Detection, images: ImageSource) -> pd.DataFrame:
     frame.insert(0, "row", range(len(frame)))
     paths = [images.path(row) for row in range(len(frame))]
     frame.insert(1, "image", [None if path is None else as_text(path) for path in paths])
+    for name in ("given_label", "predicted_label"):
+        frame[name] = frame[name].map(as_text, na_action="ignore")
     return frame.sort_values("label_quality", kind="stable")
 
 

@@ -247,12 +247,17 @@ class Detection:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``verdicts.parquet`` and ``detection.json`` into a folder, both or none.
 
-        An earlier detection there is replaced once the new one is complete.
+        An earlier detection there is replaced once the new one is complete. A link is followed.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there.
 
         Raises
         ------
         InputError
-            If the folder holds anything else.
+            If the folder holds anything else, cannot be written, or is the current folder, which cannot be replaced.
         """
         from deft_plugin.results.storage import save_detection
 

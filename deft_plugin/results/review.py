@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from deft_plugin.errors import InputError, did_you_mean
+from deft_plugin.results.spreadsheets import unguarded
 
 if TYPE_CHECKING:
     from deft_plugin.results.detection import Detection
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 UNDECIDED = "none"
 KEEP, RELABEL, DROP = DECISIONS = ("keep", "relabel", "drop")
 COLUMNS = ("row", "image_digest", "given_label", "decision", "new_label")
+
+_SPREADSHEET = (
+    "If a spreadsheet has changed it, export the review again, as JSON, or import it with all columns as text."
+)
 
 DROPPED = -1
 """Reviewed label of a row that is dropped."""
@@ -43,7 +50,7 @@ def apply_review(detection: Detection, file: str | os.PathLike[str]) -> Detectio
         _check_same_row(detection, place, row, entry)
         decisions[row] = decision = _decision(detection, place, row, entry)
         is_label_issue[row] = decision != KEEP
-        if (new_label := _new_label(detection, place, row, entry)) is not None:
+        if (new_label := _new_label(detection, place, row, entry, decision)) is not None:
             predicted_labels[row] = new_label
     return replace(detection, decisions=decisions, is_label_issue=is_label_issue, predicted_labels=predicted_labels)
 
@@ -85,8 +92,15 @@ def check_decisions(decisions: Any, is_label_issue: np.ndarray, is_image_issue: 
 def _read_entries(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Give each entry with the name of its place: "line 3 of review.csv"."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark in front
-    except (OSError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")  # spreadsheets put a mark in front
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Expected a CSV or JSON file that the page of a report exported, but {file} cannot be read: {error}. If a "
+            "spreadsheet has saved it, save it as 'CSV UTF-8'."
+        ) from error
+    except OSError as error:
         raise InputError(
             f"Expected a CSV or JSON file that the page of a report exported, but {file} cannot be read: {error}."
         ) from error
@@ -110,20 +124,30 @@ def _read_json(name: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _read_csv(name: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    header = text.partition("\n")[0]
-    delimiter = next((mark for mark in ",;\t" if mark in header), ",")  # spreadsheets in some countries write ;
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    text = re.sub(r"\A\"?sep=.\"?\r?\n", "", text)  # a spreadsheet's note on what parts the fields
     try:
+        readers = {mark: _csv_reader(text, mark) for mark in ",;\t"}  # spreadsheets in some countries write ;
+        delimiter = max(readers, key=lambda mark: len(set(COLUMNS) & set(readers[mark].fieldnames or ())))
+        reader = readers[delimiter]
         _check_columns(name, reader.fieldnames or ())
         for entry in reader:
             place = f"line {reader.line_num} of {name}"
-            if None in entry:
+            surplus: Any = entry.pop(None, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            if surplus and any(surplus):
                 raise InputError(
-                    f"Expected {len(COLUMNS)} fields, but {place} has more. Put names with {delimiter!r} in quotes."
+                    f"Expected {len(reader.fieldnames or ())} fields, but {place} has more. Put names with "
+                    f"{delimiter!r} in quotes."
                 )
-            yield place, {column: value or "" for column, value in entry.items()}
+            if any(entry.values()):  # else a line that a spreadsheet has left empty
+                yield place, {column: unguarded(value or "") for column, value in entry.items()}
     except csv.Error as error:
         raise InputError(f"Expected CSV, but {name} is damaged: {error}. Export it again.") from error
+
+
+def _csv_reader(text: str, delimiter: str) -> csv.DictReader[str]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or ()]
+    return reader
 
 
 def _check_columns(place: str, found: Any) -> None:
@@ -136,24 +160,28 @@ def _check_columns(place: str, found: Any) -> None:
 
 def _row(detection: Detection, place: str, entry: Mapping[str, Any]) -> int:
     value = entry["row"]
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole and not (isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value)):
-        raise InputError(f"Expected the number of a row, but {place} has {value!r}.")
+    if isinstance(value, str) and (number := re.fullmatch(r"\s*([0-9]{1,18})([.,]00?)?\s*", value)):
+        value = int(number[1])  # 40.0 is what a spreadsheet may make of 40; 40,000 may be another number
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"Expected the number of a row, but {place} has {value!r}. {_SPREADSHEET}")
     if not 0 <= int(value) < len(detection):
         raise InputError(
             f"Expected rows in 0 … {len(detection) - 1}, but {place} has {value}. The review is of other data."
         )
-    return int(value)
+    return value
 
 
 def _check_same_row(detection: Detection, place: str, row: int, entry: Mapping[str, Any]) -> None:
-    given = detection.class_names[detection.given_labels[row]]
-    if entry["given_label"] != given:
+    label = int(detection.given_labels[row])
+    given = detection.class_names[label]
+    if _find_class(entry["given_label"], detection.class_names) != label:
         raise InputError(
             f"Expected the given label {given!r} for row {row}, but {place} has {entry['given_label']!r}. The review "
-            "is of other data: apply it to the detection that its page was made of."
+            f"is of other data: apply it to the detection that its page was made of. {_SPREADSHEET}"
         )
-    digest = entry["image_digest"]
+    digest = str(entry["image_digest"] or "").strip().lower()
+    if digest and not re.fullmatch("[0-9a-f]{32}", digest):
+        raise InputError(f"Expected a digest of 32 letters and digits, but {place} has {digest!r}. {_SPREADSHEET}")
     if digest and detection.image_digests is not None and digest != detection.image_digests[row].tobytes().hex():
         raise InputError(
             f"Expected the image of row {row} that was judged, but {place} is of another one ({digest}). The review "
@@ -163,6 +191,7 @@ def _check_same_row(detection: Detection, place: str, row: int, entry: Mapping[s
 
 def _decision(detection: Detection, place: str, row: int, entry: Mapping[str, Any]) -> str:
     decision = entry["decision"]
+    decision = decision.strip().lower() if isinstance(decision, str) else decision
     if decision not in DECISIONS:
         raise InputError(f"Unknown decision {decision!r} in {place}. {did_you_mean(str(decision), DECISIONS)}")
     if detection.is_image_issue[row] and decision != DROP:
@@ -173,25 +202,41 @@ def _decision(detection: Detection, place: str, row: int, entry: Mapping[str, An
     return decision
 
 
-def _new_label(detection: Detection, place: str, row: int, entry: Mapping[str, Any]) -> int | None:
+def _new_label(detection: Detection, place: str, row: int, entry: Mapping[str, Any], decision: str) -> int | None:
     name, names = entry["new_label"] or "", detection.class_names
-    if entry["decision"] != RELABEL:
+    if decision != RELABEL:
         if name:
             raise InputError(
-                f"Expected a new label for 'relabel' only, but {place} has {name!r} and says {entry['decision']!r}. "
+                f"Expected a new label for 'relabel' only, but {place} has {name!r} and says {decision!r}. "
                 "Empty new_label, or decide 'relabel'."
             )
         return None
     if not name:
         raise InputError(f"Expected a new label for row {row}, but {place} has none. Name one in new_label.")
-    if name not in names:
-        raise InputError(f"Unknown class {name!r} in {place}. {did_you_mean(str(name), names)}")
-    if (label := names.index(name)) == detection.given_labels[row]:
+    if (label := _find_class(name, names)) is None:
+        raise InputError(f"Unknown class {name!r} in {place}. {did_you_mean(str(name), names)} {_SPREADSHEET}")
+    if label == detection.given_labels[row]:
         raise InputError(
-            f"Expected another label than the given one, but {place} relabels row {row} to {name!r}, which it has. "
-            "Decide 'keep' if it is right."
+            f"Expected another label than the given one, but {place} relabels row {row} to {names[label]!r}, which it "
+            "has. Decide 'keep' if it is right."
         )
     return label
+
+
+def _find_class(name: Any, names: Sequence[str]) -> int | None:
+    """Index of a class whose name went through a spreadsheet: line ends and blanks around it may be others.
+
+    An apostrophe in front may be that of a review without guarded cells; see `deft_plugin.results.spreadsheets`.
+    """
+    for known in (name, f"'{name}"):
+        if known in names:
+            return names.index(known)
+    alike = [index for index, known in enumerate(names) if _normal(known) == _normal(str(name))]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\r\n", "\n").replace("\r", "\n").strip())
 
 
 def _named(columns: Any) -> str:

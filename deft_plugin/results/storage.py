@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deft_plugin.compute.files import (
+    check_folder_can_be_written,
+    new_folder_beside,
+    saying_what_cannot_be_written,
+    to_json,
+)
 from deft_plugin.data.digests import DIGEST_SIZE
 from deft_plugin.errors import InputError
 
@@ -30,17 +34,38 @@ _SETTINGS = ("method", "class_names", "image_column", "label_column", "id_column
 
 def save_detection(detection: Detection, folder: str | os.PathLike[str]) -> None:
     """Write a detection; see `deft_plugin.results.detection.Detection.save`."""
-    target = Path(folder)
+    target = check_can_be_saved(folder)
+    with saying_what_cannot_be_written(folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder_beside(target) as new:
+            _write_verdicts(detection, new / VERDICTS_FILE)
+            rest = {"format_version": FORMAT_VERSION, **{name: getattr(detection, name) for name in _SETTINGS}}
+            (new / DETECTION_FILE).write_text(to_json(rest), encoding="utf-8")
+            _put_in_place(new, target)
+
+
+def check_can_be_saved(folder: str | os.PathLike[str]) -> Path:
+    """Find out whether a detection can be saved there, before there is one.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    Path
+        The folder itself, if `folder` is a link.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or replaced, or holds anything but a detection.
+    """
+    target = Path(os.path.realpath(folder))
     _restore_previous(target)
-    _refuse_foreign(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _new_folder_beside(target) as new:
-        _write_verdicts(detection, new / VERDICTS_FILE)
-        rest = {"format_version": FORMAT_VERSION, **{name: getattr(detection, name) for name in _SETTINGS}}
-        (new / DETECTION_FILE).write_text(
-            json.dumps(rest, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace"
-        )
-        _put_in_place(new, target)
+    _refuse_foreign(folder, target)
+    check_folder_can_be_written(target)
+    return target
 
 
 def load_detection(folder: str | os.PathLike[str], make: Callable[..., Detection]) -> Detection:
@@ -53,7 +78,7 @@ def load_detection(folder: str | os.PathLike[str], make: Callable[..., Detection
         The class: it is handed its fields by name.
     """
     source = Path(folder)
-    _restore_previous(source)
+    _restore_previous(Path(os.path.realpath(source)))
     for file in (source / DETECTION_FILE, source / VERDICTS_FILE):
         if not file.is_file():
             raise InputError(
@@ -105,26 +130,23 @@ def _read_verdicts(file: Path) -> dict[str, Any]:
     return arrays
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Never replace a folder that holds anything but a detection."""
-    if folder.exists() and not folder.is_dir():
+def _refuse_foreign(folder: str | os.PathLike[str], target: Path) -> None:
+    """Never replace a folder that holds anything but a detection, or that somebody stands in."""
+    if not target.exists():
+        return
+    if not target.is_dir():
         raise InputError(f"Expected a folder to save into, but {folder} is a file.")
-    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set[str]()
+    names = {entry.name for entry in target.iterdir()}
     if foreign := sorted(names - {VERDICTS_FILE, DETECTION_FILE, ".DS_Store"}):
         raise InputError(
             f"Expected an empty folder or an earlier detection to replace, but {folder} has other files "
             f"({', '.join(foreign[:5])}). Save into a folder of its own."
         )
-
-
-@contextlib.contextmanager
-def _new_folder_beside(target: Path) -> Generator[Path, None, None]:
-    new = target.parent / f".{target.name}.{uuid.uuid4().hex}.new"
-    new.mkdir()
-    try:
-        yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)  # gone already, if all went well
+    if target == Path(os.path.realpath(os.curdir)) or os.path.ismount(target):
+        raise InputError(
+            f"Expected a folder that can be replaced as a whole, but {folder} is the current folder, or one where a "
+            f"disk is mounted. Save into a folder in it, such as {Path(folder) / 'detection'}."
+        )
 
 
 def _put_in_place(new: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deft_benchmarks.commands.options import json_option, split_names
+from deft_plugin.errors import printable
 from deft_plugin.options import run_options
 
 if TYPE_CHECKING:
@@ -48,23 +49,27 @@ def demo(
     from deft_benchmarks.matrix.settings import Noise
     from deft_benchmarks.tables.block_summary import block_summary
     from deft_benchmarks.tables.block_table import block_table
-    from deft_plugin.compute import write_json
-    from deft_plugin.report import print_issues, write_report
+    from deft_plugin.compute import check_file_can_be_written, write_json
+    from deft_plugin.report import check_report_can_be_written, print_issues, write_report
 
+    if output:
+        check_report_can_be_written(output)
+    if json_file:
+        check_file_can_be_written(json_file)
     started = time.perf_counter()
     bench, judged = _judge(plugins, split_names(selectors), Noise(mode=noise_mode, ratio=noise_ratio), settings)
     times = {"seconds": time.perf_counter() - started, "feature_seconds": bench.feature_seconds}
     cells = [each.cell for each in judged]
     first, images = judged[0].require_detection(), bench.truth.data.images
+    files = write_report(first, images, output) if output else []
+    if json_file:
+        write_json(json_file, block_summary(cells, **times))
     Console().print(block_table(cells, **times))
     if noise_ratio == 0:
         click.echo("No noise was put in: every label that is flagged counts as wrong here, though some are right.")
         print_issues(first, images)
-    if output:
-        for file in write_report(first, images, output):
-            click.echo(f"wrote {file}")
-    if json_file:
-        write_json(json_file, block_summary(cells, **times))
+    for file in files:
+        click.echo(f"wrote {printable(str(file))}")
 
 
 def _judge(

@@ -15,8 +15,14 @@ function reviewRecords(items, marks, classNames) {
   });
 }
 
+/* A spreadsheet would compute a name that starts like a formula; Detection.apply_review takes the apostrophe off. */
+function guarded(value) {
+  return typeof value === "string" && /^'*[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+}
+
 function toCsv(records) {
-  const field = (value) => (/[",;\t\r\n]|^\s|\s$/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);
+  const quoted = (value) => (/[",;\t\r\n]|^\s|\s$/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);
+  const field = (value) => quoted(guarded(value));
   const lines = [COLUMNS, ...records.map((record) => COLUMNS.map((column) => record[column]))];
   return lines.map((line) => line.map(field).join(",") + "\r\n").join("");
 }
