@@ -38,7 +38,7 @@ def clean_subset(detection: Detection, dataset: Dataset[Sample]) -> Subset[Sampl
 
 
 def _class_indices(targets: Any, detection: Detection) -> np.ndarray:
-    """Indices (N,) of the classes of targets, which may be ids that are names of classes."""
+    """Find the indices (N,) of the classes of targets, which may be ids that are names of classes."""
     found = np.asarray(targets)
     if np.array_equal(found, detection.given_labels):
         return found
