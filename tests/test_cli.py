@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 import warnings
@@ -99,6 +100,69 @@ def test_report(deft, saved, colour_folder, tmp_path):
     shown = page.read_text(encoding="utf-8")
     assert "<h1>Colours &amp; more</h1>" in shown
     assert "the worst 3 of 24" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--output", "{}/file"], "file is a file and no folder"),
+        (["--output", "{}/file/x"], "file is a file and no folder"),
+        (["--output", "{}/taken"], "issues.csv is a folder"),
+        (["--output", "{}/foreign"], "detection has other files (notes.txt)"),
+        (["--json", "{}/taken"], "taken is a folder"),
+        (["--json", "{}/file/x.json"], "file is a file and no folder"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(detect, fake_model, tmp_path, options, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "issues.csv").mkdir(parents=True)
+    (tmp_path / "foreign" / "detection").mkdir(parents=True)
+    (tmp_path / "foreign" / "detection" / "notes.txt").touch()
+    done = detect("--method", "label_match", *(option.format(tmp_path) for option in options))
+    assert (done.exit_code, done.out) == (1, "")
+    assert words in done.err
+    assert fake_model == [], "no model was loaded"
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_data_are_read(deft, saved, tmp_path):
+    done = deft("report", saved, tmp_path / "nowhere", "--output", tmp_path)
+    assert done.exit_code == 1
+    assert "is a folder" in done.err
+
+
+def test_what_fails_after_the_work_leaves_the_detection(detect, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deft_plugin.report.page.write_page", fail)
+    done = detect("--method", "label_match", "--output", "out")
+    assert done.exit_code == 1
+    assert "No space left on device The detection is saved in out/detection" in done.err
+    assert Detection.load("out/detection").is_label_issue.sum() == 24
+
+
+def test_tables_that_cannot_be_shown_lose_no_file(detect, tmp_path, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("deft_plugin.report.terminal.print_issues", closed)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    done = detect("--method", "label_match", "--output", tmp_path / "out", "--json", tmp_path / "x.json")
+    assert (done.exit_code, "Traceback" in done.err) == (141, False)
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert (tmp_path / "x.json").is_file()
+
+
+def test_nothing_raw_reaches_the_terminal(detect, colour_folder, deft):
+    (colour_folder / "green").rename(colour_folder / "gr\x1b[31m\u202e\neen")
+    done = detect("--method", "label_match")
+    assert done.exit_code == 0
+    assert "gr\\x1b[31m\\u202e\\neen" in done.out.replace("\n", "").replace(" ", "")
+    done = deft("detect", "no\x1b[31mwhere\x07")
+    for raw in ("\x1b[31m", "\u202e", "\x07"):
+        assert raw not in done.err + done.out
+    assert "no\\x1b[31mwhere\\x07" in done.err
 
 
 def test_report_is_written_here_unless_told_otherwise(deft, saved, colour_folder, tmp_path, monkeypatch):

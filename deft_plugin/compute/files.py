@@ -77,12 +77,12 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     ------
     OutputError
     """
-    target = Path(os.path.realpath(path))
     with saying_what_cannot_be_written(path):
-        if target.exists() and not target.is_file() and not target.is_dir():
-            with target.open("wb") as stream:
+        if _is_stream(path):
+            with open(path, "wb") as stream:
                 stream.write(content)
             return
+        target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         with new_folder_beside(target) as folder:
             (folder / target.name).write_bytes(content)
@@ -163,12 +163,16 @@ def check_file_can_be_written(path: str | os.PathLike[str]) -> None:
     OutputError
         If a folder is in its place, a file is in the place of a folder above it, or the disk is full or read-only.
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise OutputError(f"Expected a file to write, such as {Path(path) / 'report.html'}, but {path} is a folder.")
-    if target.exists() and not target.is_file():  # a device or a pipe
-        return
-    _check_folder(path, target.parent)
+    if os.path.isdir(path):
+        raise OutputError(f"Expected a file to write, but {path} is a folder. Name a file in it, or move it away.")
+    if not _is_stream(path):
+        _check_folder(path, Path(os.path.realpath(path)).parent)
+
+
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Tell a device or a pipe, such as /dev/stdout, from a file that can be replaced."""
+    is_other = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    return is_other or os.fspath(path).startswith(("/dev/", "/proc/"))
 
 
 def check_folder_can_be_written(path: str | os.PathLike[str]) -> None:

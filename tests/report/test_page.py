@@ -306,7 +306,7 @@ class TestWriting:
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.html", "b.html", "new"]
 
     def test_what_cannot_be_written(self, tmp_path):
-        with pytest.raises(InputError, match=r"a file to write, such as .*report\.html, but .* is a folder"):
+        with pytest.raises(InputError, match=r"a file to write, but .* is a folder\. Name a file in it"):
             make_detection().report(tmp_path)
         with pytest.raises(InputError, match="max_images of at least 1, but got 0"):
             make_detection().report(tmp_path / "x.html", max_images=0)

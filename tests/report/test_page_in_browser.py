@@ -18,7 +18,7 @@ NAMES = (
     "dress",
     "<img src=x onerror=alert(1)>",
     'a "quoted",\n name; é',
-    "</script><script>alert(2)</script>",
+    "=</script><script>alert(2)</script>",
 )
 SIZE = 150
 UNREADABLE = 7
@@ -228,6 +228,7 @@ class TestReview:
             assert rows.tolist() == [0, 1, 2, 4, 5, 6]
             np.testing.assert_array_equal(reviewed.predicted_labels[rows], make_detection().predicted_labels[rows])
             assert len(set(reviewed.given_labels[rows])) >= 4
+        assert b"'=</script>" in (tmp_path / "review.csv").read_bytes(), "no formula"
         records = json.loads((tmp_path / "review.json").read_text(encoding="utf-8"))
         assert list(records[0]) == ["row", "image_digest", "given_label", "decision", "new_label"]
         assert records[0]["image_digest"] == make_detection().image_digests[0].tobytes().hex()

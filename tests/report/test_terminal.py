@@ -150,6 +150,22 @@ class TestFiles:
         assert "Label issues found by deft" in written[3].read_text(encoding="utf-8")
         assert Detection.load(written[4]) == detection
 
+    def test_spreadsheets_compute_no_cell(self, tmp_path):
+        names = ("=1+1", "\tcat", "'quoted")
+        write_report(make_detection(class_names=names), Photos(), tmp_path)
+        frame = pd.read_csv(tmp_path / "issues.csv")
+        assert set(frame["given_label"]) == {"'=1+1", "'\tcat", "'quoted"}
+        assert set(pd.read_parquet(tmp_path / "issues.parquet")["given_label"]) == set(names)
+
+    def test_a_failure_leaves_the_detection(self, tmp_path, monkeypatch):
+        def fail(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("deft_plugin.report.page.write_page", fail)
+        with pytest.raises(OSError, match="No space"):
+            write_report(make_detection(), Photos(), tmp_path)
+        assert Detection.load(tmp_path / "detection") == make_detection()
+
     def test_a_second_time_into_the_same_folder(self, tmp_path):
         write_report(make_detection(), Photos(), tmp_path)
         write_report(make_detection(details={"tuning": "lora"}), Photos(), tmp_path)

@@ -187,6 +187,34 @@ def test_an_earlier_detection_is_replaced(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["d"]
 
 
+def test_a_link_is_followed(tmp_path):
+    for target in ("real", "new/missing"):
+        (tmp_path / "link").symlink_to(target)
+        for method in ("gmm", "deft"):
+            make_detection(method=method).save(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert Detection.load(tmp_path / "link") == Detection.load(tmp_path / target) == make_detection()
+        (tmp_path / "link").unlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "new"}
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
+    make_detection().save(tmp_path / "d")
+    monkeypatch.chdir(tmp_path / "d")
+    for folder in (".", "", tmp_path / "d", "../d"):
+        with pytest.raises(InputError, match=r"the current folder.*such as .*detection"):
+            make_detection(method="gmm").save(folder)
+    assert Detection.load(".") == make_detection()
+    make_detection(method="gmm").save("../e")
+    assert Detection.load(tmp_path / "e").method == "gmm"
+
+
+def test_class_names_that_are_not_utf8(tmp_path):
+    detection = make_detection(class_names=("caf\udce9", "dog", "fish"))
+    detection.save(tmp_path / "d")
+    assert Detection.load(tmp_path / "d") == detection
+
+
 def test_other_folders_and_files_are_not_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"precious")
@@ -241,6 +269,7 @@ def test_a_save_that_is_killed_leaves_the_earlier_or_the_new_detection(tmp_path,
     assert Detection.load(tmp_path / "d") == make_detection(method=left)
     make_detection(method="gmm").save(tmp_path / "d")
     assert Detection.load(tmp_path / "d") == make_detection(method="gmm")
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
 def test_failure_of_the_last_step_puts_the_earlier_detection_back(tmp_path, monkeypatch):

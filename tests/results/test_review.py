@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from deft_plugin.errors import InputError
 from deft_plugin.results.detection import Detection
+from deft_plugin.results.spreadsheets import guarded
 
 NAMES = ("cat", "dog", 'a "fish", fried\nor; not')
 COLUMNS = ("row", "image_digest", "given_label", "decision", "new_label")
@@ -135,6 +137,119 @@ def test_what_a_spreadsheet_writes(tmp_path, delimiter):
     file = tmp_path / "review.txt"
     file.write_bytes(b"\xef\xbb\xbf" + as_csv([entry(2, "keep"), entry(1, "relabel", NAMES[2])], delimiter).encode())
     assert make_detection().apply_review(file).reviewed_labels().tolist() == [0, 2, 2, 2, 1, 0]
+
+
+ODD = (
+    "=sum(A1)",
+    "'=sum(A1)",
+    "-5",
+    "+1",
+    "@home",
+    "\ttab",
+    "''-",
+    "'quoted",
+    "007",
+    "None",
+    "TRUE",
+    "a,b",
+    " blank ",
+    "cr\n",
+)
+
+
+def odd_detection(**changes):
+    size = len(ODD)
+    values = {
+        "label_quality": np.zeros(size),
+        "is_label_issue": np.ones(size, bool),
+        "predicted_labels": np.arange(size),
+        "given_labels": np.arange(size),
+        "class_names": ODD,
+        "image_digests": None,
+        "is_image_issue": np.zeros(size, bool),
+    }
+    return make_detection(**{**values, **changes})
+
+
+def odd_entries(write=guarded):
+    size = len(ODD)
+    return [
+        {
+            "row": row,
+            "image_digest": "",
+            "given_label": write(ODD[row]),
+            "decision": "relabel",
+            "new_label": write(ODD[(row + 1) % size]),
+        }
+        for row in range(size)
+    ]
+
+
+def test_names_that_look_like_formulas_come_back(tmp_path):
+    assert not any(guarded(name)[0] in "=+-@\t\r" for name in ODD)
+    (tmp_path / "r.csv").write_bytes(as_csv(odd_entries()).encode())
+    (tmp_path / "r.json").write_text(json.dumps(odd_entries(str)))
+    expected = [(row + 1) % len(ODD) for row in range(len(ODD))]
+    for name in ("r.csv", "r.json"):
+        assert odd_detection().apply_review(tmp_path / name).reviewed_labels().tolist() == expected
+
+
+def saved_again(text):
+    """What spreadsheets make of a review."""
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    yield "a byte order mark and UTF-16", text.encode("utf-16")
+    yield "big-endian", b"\xfe\xff" + text.encode("utf-16-be")
+    yield "Windows line ends, also in names", text.replace("\r\n", "\n").replace("\n", "\r\n").encode()
+    yield "empty lines at the end", (text + ",,,,\r\n\r\n,,,,\r\n").encode()
+    yield "numbers with decimals", re.sub(r"^([0-9]+),", r"\1.0,", text, flags=re.MULTILINE).encode()
+    yield "a note on what parts fields", b"sep=,\r\n" + text.encode()
+    for note, rows in (
+        ("columns in another order", [line[::-1] for line in lines]),
+        ("one column more", [[*line, "note"] for line in lines]),
+        ("empty fields more", [line if number == 0 else [*line, "", ""] for number, line in enumerate(lines)]),
+        ("capital letters", [[column.upper() for column in lines[0]], *lines[1:]]),
+        ("decisions with capitals", [lines[0], *([*line[:3], line[3].title() + " ", line[4]] for line in lines[1:])]),
+        ("blanks around names", [lines[0], *([*line[:4], line[4].strip()] for line in lines[1:])]),
+    ):
+        file = io.StringIO()
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+        yield note, file.getvalue().encode()
+
+
+def test_reviews_that_a_spreadsheet_has_saved_again_come_in(tmp_path):
+    entries = [entry(1, "keep"), entry(2, "relabel", "cat"), entry(5, "relabel", NAMES[2]), entry(4, "drop")]
+    expected = make_detection()
+    (tmp_path / "r.json").write_text(json.dumps(entries))
+    expected = expected.apply_review(tmp_path / "r.json")
+    for note, content in saved_again(as_csv(entries)):
+        (tmp_path / "r.csv").write_bytes(content)
+        assert make_detection().apply_review(tmp_path / "r.csv") == expected, note
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"row": "1,000"}, "number of a row, but .* has '1,000'"),
+        ({"row": "1.5"}, r"number of a row, but .* has '1\.5'"),
+        ({"row": "1E+01"}, "number of a row"),
+        ({"image_digest": "1.23457E+31"}, "digest of 32 letters and digits, but .*1"),
+        ({"given_label": "7"}, "given label '007' for row 8, but .* has '7'"),
+        ({"new_label": "7"}, "Unknown class '7'"),
+    ],
+)
+def test_what_a_spreadsheet_has_changed_beyond_repair(tmp_path, changes, words):
+    one = {**odd_entries()[8], **changes}
+    if "new_label" in changes:
+        one = {**odd_entries()[9], **changes}
+    (tmp_path / "r.csv").write_text(as_csv([one]))
+    with pytest.raises(InputError, match=rf"(?s){words}.*If a spreadsheet has changed it, export the review again"):
+        odd_detection().apply_review(tmp_path / "r.csv")
+
+
+def test_letters_of_an_old_windows(tmp_path):
+    (tmp_path / "r.csv").write_bytes(as_csv([entry(1, "keep")]).encode() + "é".encode("cp1252"))
+    with pytest.raises(InputError, match="save it as 'CSV UTF-8'"):
+        make_detection().apply_review(tmp_path / "r.csv")
 
 
 def test_digests_are_compared_where_both_have_them(write):
