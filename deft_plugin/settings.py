@@ -380,8 +380,10 @@ def check_settings(settings: Any) -> None:
         Names the setting, what it may be, and what came.
     """
     for name, kind in _kinds(type(settings)).items():
-        value = check_type(name, getattr(settings, name), kind)
-        if value is not None and name in _RANGES and not _RANGES[name][0](value):
+        given = getattr(settings, name)
+        is_lost = isinstance(given, float) and not math.isfinite(given)
+        value = given if is_lost and name in _RANGES else check_type(name, given, kind)
+        if value is not None and name in _RANGES and (is_lost or not _RANGES[name][0](value)):
             raise InputError(f"Expected {name} {_RANGES[name][1]}, but got {value!r}.")
         object.__setattr__(settings, name, value)
 

@@ -43,7 +43,7 @@ def test_there_are_the_seven_of_the_paper():
         ('{"epochs": 0}', "epochs of at least 1, but got 0. Mend it in "),
         ('{"epochs": "3"}', "epochs to be a whole number, but got '3'. Mend it in "),
         ('{"is_real_noise": 1}', "is_real_noise to be True or False, but got 1"),
-        ('{"learning_rate": NaN}', "learning_rate to be a number, but got nan"),
+        ('{"learning_rate": NaN}', "learning_rate of at least 0, but got nan"),
         ('{"data": {}, "training": [1]}', "Expected 'training' in .* to be a JSON object"),
         ("null", "a JSON object of training settings, but it holds NoneType"),
         ("", "Expected .* to be a JSON object"),

@@ -33,9 +33,8 @@ def check_ranking(ranked_by: object, rank_by_kwargs: object) -> None:
         not isinstance(rank_by_kwargs, Mapping)
         or set(cast("Mapping[str, Any]", rank_by_kwargs)) - {"adjust_pred_probs"}
     ):
-        raise InputError(
-            f"Expected rank_by_kwargs as a mapping with 'adjust_pred_probs' at most, but got {rank_by_kwargs!r}."
-        )
+        got = list(cast("Mapping[str, Any]", rank_by_kwargs)) if isinstance(rank_by_kwargs, Mapping) else rank_by_kwargs
+        raise InputError(f"Expected rank_by_kwargs as a mapping with 'adjust_pred_probs' at most, but got {got!r}.")
 
 
 def rank_issues(
