@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -168,7 +169,8 @@ def main() -> None:
         click.echo("Aborted!", err=True)
         status = 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what is still to be flushed
+        with contextlib.suppress(OSError):  # nobody reads what is still to be flushed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = _CLOSED_PIPE
     except (DeftError, OSError) as error:
         if not isinstance(error, DeftError) and error.errno != errno.ENOSPC:

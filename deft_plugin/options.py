@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -151,7 +152,7 @@ _DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def _read_class_names(given: str) -> list[str]:
     file = Path(given)
-    if not file.is_file():
+    if not os.path.isfile(given):
         if "," not in given:
             raise InputError(
                 f"Expected class names as cat,dog,… or a file of names, but {given!r} is no file and has no comma "

@@ -223,7 +223,7 @@ def test_columns_and_class_names(deft, detect, cifar, colours, tmp_path, kind):
     [
         ([], "'fine_label', 'coarse_label' in .*--label-column"),
         (["--label-column", "fine"], "'fine', but got"),
-        (["--label-column", "fine_label", "--image-column", "fine_label"], "column of images, but got 'img'"),
+        (["--label-column", "fine_label", "--image-column", "fine_label"], "but got 'fine_label'. Known: img"),
         (["--label-column", "fine_label", "--class-names", "names.txt"], "'names.txt' is no file"),
         (["--label-column", "fine_label", "--class-names", "a,b"], "2 classes in class_names"),
         (["--label-column", "fine_label", "--class-names", "a,,b"], r"class_names\[1\] is ''"),

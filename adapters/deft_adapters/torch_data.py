@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
+import os
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,12 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision.datasets import VisionDataset
 
-from deft_plugin import Detection, InputError
+from deft_plugin import Detection, ImageData, InputError
 from deft_plugin.data import (
     check_same_count,
     check_same_images,
     check_same_labels,
     label_indices,
+    names_are_numbers,
+    own_class_names,
     read_digests,
     read_image_data,
 )
@@ -76,7 +81,7 @@ def sample_weights(detection: Detection, dataset: Any = None, *, soft: bool = Fa
     Examples
     --------
     >>> import numpy as np
-    >>> from deft_plugin import Detection, InputError
+    >>> from deft_plugin import Detection, ImageData, InputError
     >>> detection = Detection(
     ...     method="x",
     ...     label_quality=np.array([0.9, 0.2]),
@@ -102,7 +107,7 @@ def _check(detection: Detection, dataset: Any, judged: Any, is_used: np.ndarray)
     if judged is not None and (targets := getattr(dataset, "targets", None)) is not None:
         check_same_labels(_class_indices(targets, detection), detection.given_labels, advice=_ADVICE)
     try:
-        views = [read_image_data(view) for view in ([*_plain(dataset), dataset] if judged is None else [judged])]
+        views = [_read(detection, view) for view in ([*_plain(dataset), dataset] if judged is None else [judged])]
     except InputError as error:
         raise InputError(f"{error} {_ADVICE}") from error
     check_same_count(len(views[-1].labels), len(detection), advice=_ADVICE)
@@ -116,6 +121,23 @@ def _check(detection: Detection, dataset: Any, judged: Any, is_used: np.ndarray)
         (view.images for view in views if (read_digests(view.images, rows[:1]) == digests[rows[0]]).all()), None
     )
     check_same_images(first or views[-1].images, digests, rows, advice=_ADVICE)
+
+
+def _read(detection: Detection, view: Any) -> ImageData:
+    """Read data whose labels, without names of their own, count the classes of the detection or are their ids."""
+    if own_class_names(view) is not None or isinstance(view, str | os.PathLike):
+        return read_image_data(view)
+    counted = functools.partial(read_image_data, view, class_names=detection.class_names)
+    if not names_are_numbers(detection.class_names):
+        return counted()
+    found, position = read_image_data(view), {name: k for k, name in enumerate(detection.class_names)}
+    by_id = replace(found, labels=np.array([position.get(found.class_names[label], -1) for label in found.labels]))
+    if np.array_equal(by_id.labels, detection.given_labels):
+        return by_id
+    try:
+        return counted()
+    except InputError:  # they are ids, and the first that differs is told
+        return by_id
 
 
 def _class_indices(targets: Any, detection: Detection) -> np.ndarray:

@@ -190,7 +190,7 @@ def check_folder_can_be_written(path: str | os.PathLike[str]) -> None:
 
 
 def _check_folder(path: str | os.PathLike[str], folder: Path) -> None:
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
     if not there.is_dir():
         raise OutputError(f"Expected to write {path}, but {there} is a file and no folder. Give another place.")
     with saying_what_cannot_be_written(path):

@@ -80,7 +80,7 @@ def find_label_column(dataset: Dataset) -> str:
     by_type = [name for name in plain if dataset.features[name].dtype.startswith(_LABEL_TYPES)]
     by_custom = list(filter(is_label_name, plain))
     found = by_name or by_class or by_custom or by_type
-    if not (by_name or by_class):
+    if not (by_name or by_class or by_custom):
         _refuse_no_labels(dataset, found)
     if len(found) == 1:
         return found[0]

@@ -126,9 +126,11 @@ def _read_json(name: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _read_csv(name: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     text = re.sub(r"\A\"?sep=.\"?\r?\n", "", text)  # a spreadsheet's note on what parts the fields
     try:
-        readers = {mark: _csv_reader(text, mark) for mark in ",;\t"}  # spreadsheets in some countries write ;
-        delimiter = max(readers, key=lambda mark: len(set(COLUMNS) & set(readers[mark].fieldnames or ())))
-        reader = readers[delimiter]
+        header = text.partition("\n")[0]  # spreadsheets in some countries write ;
+        delimiter = max(",;\t", key=lambda mark: sum(column in COLUMNS for column in _fields(header, mark)))
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        reader.fieldnames = _fields(header, delimiter)
+        next(reader.reader, None)
         _check_columns(name, reader.fieldnames or ())
         for entry in reader:
             place = f"line {reader.line_num} of {name}"
@@ -144,10 +146,8 @@ def _read_csv(name: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise InputError(f"Expected CSV, but {name} is damaged: {error}. Export it again.") from error
 
 
-def _csv_reader(text: str, delimiter: str) -> csv.DictReader[str]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or ()]
-    return reader
+def _fields(header: str, delimiter: str) -> list[str]:
+    return [column.strip().lower() for column in next(csv.reader([header.strip("\r")], delimiter=delimiter), [])]
 
 
 def _check_columns(place: str, found: Any) -> None:

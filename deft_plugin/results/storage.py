@@ -62,9 +62,10 @@ def check_can_be_saved(folder: str | os.PathLike[str]) -> Path:
         If the folder cannot be written or replaced, or holds anything but a detection.
     """
     target = Path(os.path.realpath(folder))
-    _restore_previous(target)
-    _refuse_foreign(folder, target)
-    check_folder_can_be_written(target)
+    with saying_what_cannot_be_written(folder):
+        _restore_previous(target)
+        _refuse_foreign(folder, target)
+        check_folder_can_be_written(target)
     return target
 
 

@@ -376,13 +376,13 @@ def test_unreadable_files_are_named(tmp_path):
 
 
 def test_fingerprint_of_a_folder_follows_its_files(tmp_path):
-    files = {"dog/1.png": png(1), "cat/0.png": png(0)}
+    files = {"dog/1.png": png(1), "cat/0.png": png(0), "cat/00.png": png(2)}
     root = make_folder(tmp_path / "a", files)
     before = read_image_data(root).images.fingerprint()
     root = root.rename(tmp_path / "b")
     assert read_image_data(root).images.fingerprint() == before, "moving the folder changes nothing"
     os.utime(root / "cat/0.png", ns=(1, 1))
-    (root / "cat/0.png").rename(root / "cat/9.png")
+    (root / "cat/00.png").rename(root / "cat/9.png")
     assert read_image_data(root).images.fingerprint() == before, "nor does what a file is called"
     (root / "cat/9.png").rename(root / "dog/9.png")
     assert read_image_data(root).images.fingerprint() != before, "another order"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deft_plugin
-from deft_plugin.compute import workers
 from deft_plugin.errors import InputError
+from deft_plugin.runs import features
 
 NAMES = ("normalized_margin", "self_confidence", "confidence_weighted_entropy")
 IMAGE_METHODS = ("deft", "label_match", "gmm", "small_loss", "confident_learning")
@@ -151,7 +151,7 @@ class TestImages:
                 cache_dir=cache,
             )
             np.testing.assert_array_equal(found, expected)
-        monkeypatch.setattr(workers, "DECODERS_FROM", 1)
+        monkeypatch.setattr(features, "num_decoders", lambda device: 3)
         found = of_images(
             colours.images, colours.labels, class_names=colours.names, method=method, cache_dir=tmp_path / "w"
         )

@@ -180,7 +180,7 @@ class TestPrototypeGmm:
     def test_against_loops(self, feature_run, has_cone):
         run, _ = feature_run(size=300, has_cone=has_cone)
         raw = run.raw_features.astype(np.float64)
-        centred = raw - raw.mean(0)
+        centred = raw - np.mean([raw[run.labels == label].mean(0) for label in np.unique(run.labels)], axis=0)
         features = np.array([row / np.linalg.norm(row) for row in centred])
         chosen = [True] * 300
         for _ in range(2):

@@ -70,7 +70,7 @@ class TestLabelMatch:
         names = ("red", "green", "sea_weed")
         run = Run(labels=colours.labels, class_names=names, backbone=backbone, raw_features=features.astype(np.float16))
         texts = backbone.encode_texts(["a photo of a red.", "a photo of a green.", "a photo of a sea weed."]).numpy()
-        centred = features - features.mean(0)
+        centred = features - np.mean([features[colours.labels == label].mean(0) for label in range(3)], axis=0)
         similarity = centred / np.linalg.norm(centred, axis=1, keepdims=True) @ texts.T
         np.testing.assert_allclose(run.zero_shot_logits, backbone.logit_scale * similarity, atol=0.05)
         np.testing.assert_array_equal(LabelMatch().select(run).is_clean, similarity.argmax(1) == colours.labels)
@@ -198,6 +198,7 @@ class TestConfidentLearning:
         def probs(labels):
             run = Run(labels=labels, class_names=colours.names, backbone=backbone, raw_features=features)
             run.__dict__["folds"] = np.arange(120) % 5
+            run.of_labels["centre"] = features.mean(0)  # in which all labels have a say
             return run.pred_probs
 
         changed = colours.labels.copy()
