@@ -165,7 +165,7 @@ class Backbone(Protocol):
         s = exp(logit_scale parameter), the factor on similarities; 1 / temperature.
     has_cone : bool
         True if every image is at a positive similarity to every text (CLIP). False if features spread around
-        the origin once they are centred on the data, as they must be then.
+        the origin once they are centred, as they must be then.
     """
 
     name: str
