@@ -35,7 +35,8 @@ def all_options():
     for path, command in commands(app):
         for option in command.params:
             if isinstance(option, click.Option) and not option.is_flag:
-                yield pytest.param(path, option, id=" ".join([*path, option.opts[0]]))
+                marks = () if path in (("detect",), ("report",)) else (pytest.mark.slow,)
+                yield pytest.param(path, option, id=" ".join([*path, option.opts[0]]), marks=marks)
 
 
 @pytest.fixture
