@@ -223,6 +223,8 @@ class RunSettings:
     on_bad_image: OnBadImage = "raise"
 
     def __post_init__(self) -> None:
+        if isinstance(self.precision, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            check_precision(self.precision)
         check_settings(self)
         check_tuning(self.tuning)
         if self.cache_dir is not None:
@@ -426,8 +428,6 @@ def check_type(name: str, value: Any, kind: Any) -> Any:
             return Path(value)
         if isinstance(each, type) and each not in (int, float, Path) and isinstance(value, each):
             return value
-    if kinds == (Precision,) and isinstance(value, str):
-        check_precision(value)
     expected = [_in_words(each) for each in kinds if each is not type(None)]
     expected += ["None"] if type(None) in kinds else []
     raise InputError(f"Expected {name} to be {' or '.join(expected)}, but got {_shown(value)}.")

@@ -1,4 +1,5 @@
-from .files import check_file_can_be_written, write_json, write_text
+from .files import check_file_can_be_written, check_folder_can_be_written, write_bytes, write_json, write_text
+from .pieces import pieces
 from .precision import autocast, compute_dtype, pick_device, use_precision
 from .workers import Workers, this_process
 
@@ -6,10 +7,13 @@ __all__ = [
     "Workers",
     "autocast",
     "check_file_can_be_written",
+    "check_folder_can_be_written",
     "compute_dtype",
     "pick_device",
+    "pieces",
     "this_process",
     "use_precision",
+    "write_bytes",
     "write_json",
     "write_text",
 ]

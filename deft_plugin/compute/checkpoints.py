@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from deft_plugin.compute.files import new_folder_beside
+from deft_plugin.compute.files import new_file
 from deft_plugin.errors import InputError
 
 
@@ -24,16 +23,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, 
     """
     from safetensors.torch import save_file
 
-    target = Path(os.path.realpath(path))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        with new_folder_beside(target) as folder:
-            temporary = folder / target.name
-            save_file(whole, temporary, metadata={"state": json.dumps(state)})
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(target)
+        with new_file(path) as new:
+            save_file(whole, new, metadata={"state": json.dumps(state)})
     except Exception as error:  # safetensors has an exception of its own for a full disk
         raise InputError(
             f"Expected to write {path}, but: {type(error).__name__}: {error}. Free some space, or give another folder."

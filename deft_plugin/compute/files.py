@@ -82,11 +82,26 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
             with open(path, "wb") as stream:
                 stream.write(content)
             return
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with new_folder_beside(target) as folder:
-            (folder / target.name).write_bytes(content)
-            os.replace(folder / target.name, target)
+        with new_file(path) as new:
+            new.write_bytes(content)
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Generator[Path]:
+    """Give a place to write a file at; when all of it is on the disk, it takes the place of `path`, a link followed.
+
+    Parameters
+    ----------
+    path : path
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder_beside(target) as folder:
+        new = folder / target.name
+        yield new
+        with new.open("rb") as written:
+            os.fsync(written.fileno())
+        new.replace(target)
 
 
 @contextlib.contextmanager

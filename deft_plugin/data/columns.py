@@ -41,7 +41,7 @@ def find_image_column(dataset: Dataset, column: str | None = None) -> str:
     >>> find_image_column(datasets.Dataset.from_dict({"photo": [], "label": []}, features=features))
     'photo'
     """
-    found = [name for name, feature in dataset.features.items() if _holds_images(feature)]
+    found = [name for name, feature in dataset.features.items() if holds_images(feature)]
     if column is not None:
         if column in found:
             return column
@@ -126,7 +126,8 @@ def read_column(dataset: Dataset, column: str) -> list[Any]:
     return table.column(column).to_pylist()
 
 
-def _holds_images(feature: Any) -> bool:
+def holds_images(feature: Any) -> bool:
+    """Tell whether a column of this feature holds images."""
     from datasets import Image
 
     # Parquet files that other tools wrote say nothing of images: there they are plain bytes and path.

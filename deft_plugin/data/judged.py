@@ -106,9 +106,8 @@ def check_same_images(images: ImageSource, digests: np.ndarray, rows: np.ndarray
     """
     found = read_digests(images, rows)
     for position in np.flatnonzero((found != digests[rows]).any(1))[:1].tolist():
-        is_unreadable = found[position].tobytes() == UNREADABLE_DIGEST
-        difference = "can no longer be read" if is_unreadable else "has another image"
-        raise other_data(f"{describe(images, int(rows[position]))} {difference}", advice)
+        row = int(rows[position])
+        raise _other_image(images, row, found[position].tobytes(), digests[row].tobytes(), advice)
 
 
 class JudgedImages:
@@ -143,11 +142,9 @@ class JudgedImages:
         except UnreadableImageError as error:
             if judged == UNREADABLE_DIGEST:
                 raise
-            raise other_data(f"{describe(self._images, row)} can no longer be read") from error
-        if judged == UNREADABLE_DIGEST:
-            raise other_data(f"{describe(self._images, row)} can be read now")
-        if image_digest(image) != judged:
-            raise other_data(f"{describe(self._images, row)} has another image")
+            raise _other_image(self._images, row, UNREADABLE_DIGEST, judged) from error
+        if (found := image_digest(image)) != judged:
+            raise _other_image(self._images, row, found, judged)
         return image
 
     def path(self, row: int) -> str | None:
@@ -157,6 +154,13 @@ class JudgedImages:
     def fingerprint(self) -> str:
         """Hex digest of all images in their order."""
         return self._images.fingerprint()
+
+
+def _other_image(images: ImageSource, row: int, found: bytes, judged: bytes, advice: str = PASS_THOSE) -> InputError:
+    difference = "has another image"
+    if UNREADABLE_DIGEST in (found, judged):
+        difference = "can no longer be read" if found == UNREADABLE_DIGEST else "can be read now"
+    return other_data(f"{describe(images, row)} {difference}", advice)
 
 
 def other_data(difference: str, advice: str = PASS_THOSE) -> InputError:

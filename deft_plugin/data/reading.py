@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -115,8 +115,8 @@ def read_image_data(
             raise InputError(f"Expected {name} as a string, but got {value!r}, of type {type(value).__name__}.")
     if isinstance(data, str | os.PathLike):
         _check_path(data)
-    if isinstance(data, str | os.PathLike) and holds_dataset(data):
-        data, split = read_dataset(data, split=split, image_column=image_column), None
+        if holds_dataset(data):
+            data, split = read_dataset(data, split=split, image_column=image_column), None
     for name, column in (("image_column", image_column), ("id_column", id_column)):
         if column is not None and not _is_hf(data):
             raise InputError(
@@ -133,9 +133,10 @@ def read_image_data(
         data = cast("Dataset", data)
         found = _read_hf(data, labels, class_names, image_column)
         return found if id_column is None else _add_ids(found, read_column(data, id_column), id_column)
-    for is_kind, read in _READERS:
-        if is_kind(data):
-            return read(data, labels, class_names)
+    if isinstance(data, ImageData):
+        return _pass_through(data, labels, class_names)
+    if _has_rows(data):
+        return _read_rows(data, labels, class_names)
     raise InputError(
         "Expected data as a datasets.Dataset, a path, a map-style torch data set, or a sequence of images "
         f"with labels, but got {type(data).__name__}. {_advice(data)}"
@@ -258,7 +259,7 @@ def _read_path(path: str | os.PathLike[str], labels: Any, class_names: Any, spli
     if class_names is None:
         class_names = list(files_of_class)
     checked, names = check_labels(given, class_names=class_names)
-    return ImageData(images=FileImages(files, root), labels=checked, class_names=names)
+    return ImageData(images=FileImages(files), labels=checked, class_names=names)
 
 
 def _read_rows(data: Any, labels: Any, class_names: Any) -> ImageData:
@@ -330,10 +331,3 @@ def _is_hf(data: Any) -> bool:
 
 def _has_rows(data: Any) -> bool:
     return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not _advice(data)
-
-
-_Reader: TypeAlias = Callable[[Any, Any, Any], ImageData]
-_READERS: tuple[tuple[Callable[[Any], bool], _Reader], ...] = (
-    (lambda data: isinstance(data, ImageData), _pass_through),
-    (_has_rows, _read_rows),
-)

@@ -69,13 +69,11 @@ class FileImages:
     Parameters
     ----------
     files : sequence of Path of length N
-    root : Path
-        Folder that the files are in. The fingerprint is of the files' bytes alone, so that it may be moved.
+        The fingerprint is of their bytes alone, so that they may be moved.
     """
 
-    def __init__(self, files: Sequence[Path], root: Path) -> None:
+    def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
-        self._root = root
         self._stamps: list[bytes] | None = None
 
     def __len__(self) -> int:
@@ -83,10 +81,7 @@ class FileImages:
 
     def load(self, row: int) -> Image.Image:
         """Decode one image to RGB."""
-        image = read_image(self._files[row], where=describe(self, row))
-        if self._stamps:
-            _refuse_changed(self._files[row], self._stamps[row], where=describe(self, row))
-        return image
+        return _read_file(self._files[row], self._stamps[row] if self._stamps else None, where=describe(self, row))
 
     def path(self, row: int) -> str | None:
         """File of a row."""
@@ -124,10 +119,9 @@ class StoredImages:
         """Decode one image to RGB."""
         value = self._value(row)
         where = _name(row, _path_of(value))
-        image = read_image(value, where=where, mode=self._mode)
-        if self._stamps and isinstance(file := _file_or_bytes(value), str):
-            _refuse_changed(file, self._stamps[row], where=where)
-        return image
+        if isinstance(file := _file_or_bytes(value), str):
+            return _read_file(file, self._stamps[row] if self._stamps else None, where=where, mode=self._mode)
+        return read_image(value, where=where, mode=self._mode)
 
     def path(self, row: int) -> str | None:
         """File of a row, if it is stored."""
@@ -177,10 +171,7 @@ class IndexedImages:
             element = self._element(row)
             if not isinstance(element, str | os.PathLike):  # an opened image reads its file when it is decoded
                 return read_image(element, where=where)
-        image = read_image(element, where=where)
-        if self._stamps:
-            _refuse_changed(cast("os.PathLike[str]", element), self._stamps[row], where=where)
-        return image
+        return _read_file(cast("os.PathLike[str]", element), self._stamps[row] if self._stamps else None, where=where)
 
     def path(self, row: int) -> str | None:
         """File of a row, if the data are files or know them."""
@@ -382,12 +373,26 @@ def _stamp(image: str | os.PathLike[str] | bytes | None) -> bytes:
     return total.digest()
 
 
-def _refuse_changed(file: str | os.PathLike[str], stamp: bytes, *, where: str) -> None:
-    if _stamp(file) != stamp:
+def _read_file(
+    file: str | os.PathLike[str], stamp: bytes | None, *, where: str, mode: str | None = None
+) -> Image.Image:
+    """Decode a file; one whose content has another stamp than before, if there is one, cannot be read."""
+    if stamp is None:
+        return read_image(file, where=where, mode=mode)
+    try:
+        content = Path(file).read_bytes() if os.path.isfile(file) else b""
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
+        content = b""
+    if content and _stamp(content) != stamp:
         raise UnreadableImageError(
             f"Cannot read {where}: its file has changed since the run began. Leave the images as they are, and run "
             "again."
         )
+    try:
+        return read_image(content, where=where, mode=mode)
+    except UnreadableImageError:
+        read_image(file, where=where, mode=mode)  # says it of the file
+        raise
 
 
 def _hash_all(*groups: Iterable[bytes]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deft_plugin.data.columns import holds_images, read_column
 from deft_plugin.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def with_images(dataset: Dataset, folder: Path, column: str | None = None) -> Da
     """
     import datasets
 
-    from deft_plugin.data.columns import read_column
-
-    images = [name for name, feature in dataset.features.items() if _holds_images(feature)]
+    images = [name for name, feature in dataset.features.items() if holds_images(feature)]
     if column in images or (column is None and images):
         return dataset
     texts = {
@@ -257,12 +256,6 @@ def _by_column(rows: list[Any], file: Path) -> dict[str, list[Any]]:
 
 def _nothing_as_none(value: Any) -> Any:
     return None if value == "" else value
-
-
-def _holds_images(feature: Any) -> bool:
-    from datasets import Image
-
-    return isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
 
 
 TABLES: dict[str, Callable[[Path], dict[str, list[Any]]]] = {

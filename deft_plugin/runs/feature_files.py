@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import xxhash
 
-from deft_plugin.compute.files import write_json
+from deft_plugin.compute.files import new_file, write_json
 from deft_plugin.data.digests import DIGEST_SIZE
 
 CHECKSUMS = "checksums.json"
@@ -155,18 +155,12 @@ class FeatureFiles:
 
 @contextlib.contextmanager
 def _whole(file: Path) -> Generator[IO[bytes]]:
-    """Write a file that takes its name when all of it is on the disk."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
+    """Write a file that takes its name when all of it is on the disk, also of a folder that is in its place."""
+    with new_file(file) as new:
+        with new.open("wb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
         if file.is_dir():
             _remove(file)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checksum(blocks: Iterable[np.ndarray], stream: IO[bytes] | None = None) -> str:

@@ -171,7 +171,7 @@ class TestUnreadable:
         files[3].write_bytes(files[3].read_bytes()[:40])
         files[4].write_bytes(b"no image")
         files[5].unlink()
-        return FileImages(files, tmp_path)
+        return FileImages(files)
 
     @pytest.mark.parametrize("batch_size", [1, 2, 10])
     def test_is_flagged_and_keeps_its_row(self, compute, files, batch_size):
@@ -186,7 +186,7 @@ class TestUnreadable:
         assert backbone.num_encoded == 3
 
     def test_none_readable(self, compute, tmp_path):
-        missing = FileImages([tmp_path / "a.png", tmp_path / "b.png"], tmp_path)
+        missing = FileImages([tmp_path / "a.png", tmp_path / "b.png"])
         result = compute(CountingBackbone(), missing)
         assert result.features.shape == (2, DIM)
         assert not result.is_readable.any()
@@ -283,7 +283,7 @@ class TestResume:
         save = np.savez
 
         def cut_off(stream, **arrays):
-            if stream.name.endswith(".tmp") and "0000000010" in stream.name:
+            if ".new/" in stream.name and "0000000010" in stream.name:
                 stream.write(b"PK\x03\x04 half a file")
                 raise Killed
             save(stream, **arrays)
@@ -413,37 +413,37 @@ class TestTriedAgain:
 
     def test_rows_that_can_be_read_now_are_encoded(self, compute, files, tmp_path):
         readable = [row not in (7,) for row in range(8)]
-        whole = compute(CountingBackbone(), FileImages(files, tmp_path), cache_dir=tmp_path / "whole")
-        first = compute(CountingBackbone(), Limited(files, tmp_path))
+        whole = compute(CountingBackbone(), FileImages(files), cache_dir=tmp_path / "whole")
+        first = compute(CountingBackbone(), Limited(files))
         assert not first.is_readable[[2, 5, 7]].any()
         backbone = CountingBackbone()
-        second = compute(backbone, FileImages(files, tmp_path))
+        second = compute(backbone, FileImages(files))
         assert backbone.num_encoded == 2
         assert second.is_readable.tolist() == readable
         assert_same(second, whole)
         assert not first.is_readable[2], "who has read the old entry keeps it"
-        third = compute(CountingBackbone(kill_at=1), FileImages(files, tmp_path))
+        third = compute(CountingBackbone(kill_at=1), FileImages(files))
         assert_same(third, whole)
         assert third.seconds == 0
 
     def test_nothing_is_written_if_none_can(self, compute, files, tmp_path):
-        compute(CountingBackbone(), Limited(files, tmp_path))
+        compute(CountingBackbone(), Limited(files))
         before = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")}
-        compute(CountingBackbone(kill_at=1), Limited(files, tmp_path))
+        compute(CountingBackbone(kill_at=1), Limited(files))
         assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*")} == before
 
     def test_limit_of_pillow(self, compute, files, monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
             with warnings.catch_warnings(action="ignore"):
-                assert not compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable.any()
-        assert compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable.sum() == 7
+                assert not compute(CountingBackbone(), FileImages(files)).is_readable.any()
+        assert compute(CountingBackbone(), FileImages(files)).is_readable.sum() == 7
 
     def test_file_that_was_missing(self, compute, files, tmp_path):
         files[3].rename(tmp_path / "away")
-        assert not compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable[3]
+        assert not compute(CountingBackbone(), FileImages(files)).is_readable[3]
         (tmp_path / "away").rename(files[3])
-        assert compute(CountingBackbone(), FileImages(files, tmp_path)).is_readable[3]
+        assert compute(CountingBackbone(), FileImages(files)).is_readable[3]
 
     def test_file_that_changes_while_the_run_goes(self, compute, files, tmp_path):
         class Changing(FileImages):
@@ -452,10 +452,10 @@ class TestTriedAgain:
                     photo(99).save(files[4])
                 return super().load(row)
 
-        found = compute(CountingBackbone(), Changing(files, tmp_path))
+        found = compute(CountingBackbone(), Changing(files))
         assert found.is_readable.tolist() == [row not in (4, 7) for row in range(8)]
         photo(4).save(files[4])
-        again = compute(CountingBackbone(), FileImages(files, tmp_path))
+        again = compute(CountingBackbone(), FileImages(files))
         assert bytes(again.digests[4]) == image_digest(photo(4))
 
 

@@ -49,13 +49,11 @@ def demo(
     from deft_benchmarks.matrix.settings import Noise
     from deft_benchmarks.tables.block_summary import block_summary
     from deft_benchmarks.tables.block_table import block_table
-    from deft_plugin.compute import check_file_can_be_written, write_json
+    from deft_plugin.compute import write_json
     from deft_plugin.report import check_report_can_be_written, print_issues, write_report
 
     if output:
         check_report_can_be_written(output)
-    if json_file:
-        check_file_can_be_written(json_file)
     started = time.perf_counter()
     bench, judged = _judge(plugins, split_names(selectors), Noise(mode=noise_mode, ratio=noise_ratio), settings)
     times = {"seconds": time.perf_counter() - started, "feature_seconds": bench.feature_seconds}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -43,13 +42,12 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Read the path."""
+        from deft_plugin.compute import check_file_can_be_written
+
         path = cast(Path, super().convert(value, param, ctx))
         try:
-            nearest = next(folder for folder in path.absolute().parents if folder.exists())
-            fits = nearest.is_dir() and os.access(nearest, os.W_OK)
-        except (OSError, ValueError):  # a name that is too long, or has a null character
-            fits = False
-        if not fits:
+            check_file_can_be_written(path)
+        except (OSError, ValueError):  # also a name that is too long, or has a null character
             self.fail(f"expected a file that can be written, but got {str(path)!r:.80}", param, ctx)
         return path
 

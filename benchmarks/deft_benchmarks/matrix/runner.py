@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from deft_benchmarks.matrix.blocks import DataBench
 from deft_benchmarks.matrix.cells import Cell, cell_file, read_cell, setting_name, why_not_again, write_cell
 from deft_benchmarks.matrix.recipes import Recipe
 from deft_benchmarks.matrix.settings import HUMAN, MatrixSettings, Noise
+from deft_plugin.compute import check_folder_can_be_written, write_bytes
 from deft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,24 +129,14 @@ def _read_old(file: Path, fingerprint: str, settings: MatrixSettings) -> Cell | 
 
 def _write_labels(file: Path, labels: np.ndarray) -> None:
     """Write noisy labels as a whole, or not at all."""
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.npz")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(temporary, given_labels=labels.astype(np.int32))
-        os.replace(temporary, file)
-    except OSError as error:
-        raise InputError(
-            f"Expected to write {file}, but: {error}. Free some space, or pass other --results."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, given_labels=labels.astype(np.int32))
+    write_bytes(file, content.getvalue())
 
 
 def _check_folder(folder: Path) -> None:
     """Find out before the work whether results can be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
+        check_folder_can_be_written(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"Expected --results to be a folder that can be written, but {folder}: {error}.") from error
