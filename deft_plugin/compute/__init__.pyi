@@ -1,5 +1,4 @@
 from .files import check_file_can_be_written, check_folder_can_be_written, write_bytes, write_json, write_text
-from .pieces import pieces
 from .precision import autocast, compute_dtype, pick_device, use_precision
 from .workers import Workers, this_process
 
@@ -10,7 +9,6 @@ __all__ = [
     "check_folder_can_be_written",
     "compute_dtype",
     "pick_device",
-    "pieces",
     "this_process",
     "use_precision",
     "write_bytes",

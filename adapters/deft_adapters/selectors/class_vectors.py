@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deft_plugin.compute import pieces
+ROWS_AT_A_TIME = 4096
 
 
 def sum_by_class(features: np.ndarray, labels: np.ndarray, num_classes: int, weights: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def sum_by_class(features: np.ndarray, labels: np.ndarray, num_classes: int, wei
            [0.5, 2. ]], dtype=float32)
     """
     sums = np.zeros((num_classes, features.shape[1]), np.float32)
-    for piece in pieces(len(features)):
+    for piece in _pieces(len(features)):
         of_class = np.zeros((num_classes, len(labels[piece])), np.float32)  # (K, B)
         of_class[labels[piece], np.arange(of_class.shape[1])] = weights[piece]
         sums += of_class @ features[piece].astype(np.float32)
@@ -26,4 +26,8 @@ def sum_by_class(features: np.ndarray, labels: np.ndarray, num_classes: int, wei
 
 def dot_products(features: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Multiply features (N, D) with the vectors of the classes (K, D): (N, K), float32."""
-    return np.concatenate([features[piece].astype(np.float32) @ vectors.T for piece in pieces(len(features))])
+    return np.concatenate([features[piece].astype(np.float32) @ vectors.T for piece in _pieces(len(features))])
+
+
+def _pieces(size: int) -> list[slice]:
+    return [slice(start, start + ROWS_AT_A_TIME) for start in range(0, size, ROWS_AT_A_TIME)]
