@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from deft_plugin.data.class_names import names_are_numbers, warn_of_names_without_words
+from deft_plugin.data.labels import num_columns
 from deft_plugin.data.reading import ImageData, own_class_names, read_image_data
 from deft_plugin.errors import InputError, did_you_mean
 from deft_plugin.judging import judge
@@ -300,7 +301,7 @@ def _refuse_options_of_cleanlab(given: Mapping[str, Any]) -> None:
 
 def _count_in_columns(data: ImageData, pred_probs: Any, own_names: Sequence[str] | None) -> ImageData:
     """As in cleanlab, whole-number labels without class names are columns of pred_probs, if some have no label."""
-    num_classes = np.shape(pred_probs)[1] if np.ndim(pred_probs) == 2 else 0
+    num_classes = num_columns(pred_probs)
     if own_names is not None or not names_are_numbers(data.class_names) or len(data.class_names) >= num_classes:
         return data
     numbers = np.array(data.class_names).astype(np.int64)

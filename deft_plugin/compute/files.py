@@ -33,18 +33,25 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
     OutputError
         If it cannot be written.
     """
-    write_text(path, to_json(obj) + "\n")
+    write_text(path, to_json(obj, allow_nan=False) + "\n")
 
 
-def to_json(obj: object) -> str:
+def to_json(obj: object, *, allow_nan: bool = True) -> str:
     r"""Make JSON text that is UTF-8 whatever names are in it: lone surrogates, which UTF-8 has not, are escaped.
+
+    Parameters
+    ----------
+    obj : object
+        Of JSON values.
+    allow_nan : bool
+        Whether numbers may be NaN or infinite, which JSON has not, but Python reads.
 
     Examples
     --------
     >>> to_json("café \udce9")
     '"café \\udce9"'
     """
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=allow_nan)
     return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -139,11 +139,7 @@ def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np
     >>> check_pred_probs([[0.25, 0.75]], num_examples=1, num_classes=2)
     array([[0.25, 0.75]])
     """
-    array = _as_array(pred_probs)
-    try:
-        probs = np.asarray(pred_probs if array is None else array)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"Expected pred_probs as an array, but got {type(pred_probs).__name__}: {error}.") from error
+    probs = _probs_array(pred_probs)
     if probs.shape != (num_examples, num_classes):
         raise InputError(
             f"Expected pred_probs of shape ({num_examples}, {num_classes}), one row per image and one column "
@@ -164,6 +160,26 @@ def check_pred_probs(pred_probs: Any, num_examples: int, num_classes: int) -> np
             "If they are logits, apply a softmax over the classes first."
         )
     return np.clip(probs, 0, 1)
+
+
+def num_columns(pred_probs: Any) -> int:
+    """K of predicted probabilities (N, K); 0 if they have not two dimensions.
+
+    Raises
+    ------
+    InputError
+        If they are no array.
+    """
+    probs = _probs_array(pred_probs)
+    return probs.shape[1] if probs.ndim == 2 else 0
+
+
+def _probs_array(pred_probs: Any) -> np.ndarray:
+    array = _as_array(pred_probs)
+    try:
+        return np.asarray(pred_probs if array is None else array)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"Expected pred_probs as an array, but got {type(pred_probs).__name__}: {error}.") from error
 
 
 def label_index(label: Any, class_names: Sequence[str]) -> int:
@@ -313,6 +329,7 @@ def _unify_objects(values: np.ndarray) -> np.ndarray:
     if kinds == {int}:
         return _integers(items)
     if kinds <= {int, float}:
+        _integers([item if isinstance(item, int) else 0 for item in items])  # one may be too large for any number
         return np.array(items, dtype=np.float64)
     if kinds == {bool}:
         return np.array(items, dtype=bool)

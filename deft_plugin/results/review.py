@@ -73,7 +73,10 @@ def check_decisions(decisions: Any, is_label_issue: np.ndarray, is_image_issue: 
     InputError
         If the shape or a decision is not one that can be, or a verdict says otherwise.
     """
-    values = np.asarray(decisions)
+    try:
+        values = np.asarray(decisions)
+    except ValueError as error:
+        raise InputError(f"Expected decisions of shape {is_label_issue.shape}, str, but: {error}.") from error
     if values.shape != is_label_issue.shape or values.dtype.kind not in "UOT":
         raise InputError(
             f"Expected decisions of shape {is_label_issue.shape}, str, but got {values.shape}, {values.dtype}."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deft_plugin.compute.precision import use_precision
-from deft_plugin.data.labels import are_numbers, check_labels, check_pred_probs, check_several_classes
+from deft_plugin.data.labels import are_numbers, check_labels, check_pred_probs, check_several_classes, num_columns
 from deft_plugin.data.reading import ImageData, read_image_data
 from deft_plugin.data.sources import IndexedImages, SelectedImages, describe
 from deft_plugin.errors import InputError, UnreadableImageError
@@ -222,8 +222,8 @@ def _read_pred_probs(
     if data is not None:
         known = read_image_data(data, labels, class_names)
         labels, class_names = known.labels, known.class_names
-    if class_names is None and np.ndim(pred_probs) == 2 and are_numbers(labels):
-        class_names = [str(k) for k in range(np.shape(pred_probs)[1])]
+    if class_names is None and (num_classes := num_columns(pred_probs)) and are_numbers(labels):
+        class_names = [str(k) for k in range(num_classes)]
     given, names = check_labels(labels, class_names=class_names)
     check_several_classes(given, names)
     return given, names, check_pred_probs(pred_probs, len(given), len(names))

@@ -14,6 +14,7 @@ from deft_plugin.data.labels import (
     index_of,
     label_index,
     label_indices,
+    num_columns,
 )
 from deft_plugin.errors import InputError
 
@@ -297,3 +298,18 @@ class TestSeveralClasses:
     def test_fewer(self, labels, words):
         with pytest.raises(InputError, match=words):
             check_several_classes(np.array(labels, int), ["cat", "dog"])
+
+
+@pytest.mark.parametrize("probs", [[None, []], [[0.5, 0.5], [1.0]]])
+def test_probabilities_that_are_no_array(probs):
+    with pytest.raises(InputError, match="Expected pred_probs as an array, but got list"):
+        num_columns(probs)
+
+
+def test_columns_of_probabilities():
+    assert [num_columns(probs) for probs in ([[0.5, 0.5]], [0.5], 1.0)] == [2, 0, 0]
+
+
+def test_a_huge_number_beside_a_float():
+    with pytest.raises(InputError, match="integers of 64 bits, but the label of row 1"):
+        check_labels([0.0, 10**400])

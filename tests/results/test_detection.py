@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -338,3 +339,15 @@ def test_damaged_detections_are_named(tmp_path, file, damage, words):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere has no detection\.json: there is no such folder"):
         Detection.load(tmp_path / "nowhere")
+
+
+def test_numbers_that_json_has_not_are_kept(tmp_path):
+    """What a selector reports must not lose its verdicts."""
+    found = make_detection(details={"ratio": math.inf})
+    found.save(tmp_path / "d")
+    assert Detection.load(tmp_path / "d") == found
+
+
+def test_decisions_that_are_no_array():
+    with pytest.raises(InputError, match="Expected decisions of shape"):
+        make_detection(decisions=[None, []])

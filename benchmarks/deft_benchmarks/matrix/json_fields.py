@@ -44,7 +44,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is int:
         return type(value) is int and abs(value) < 2**63
     if origin is float:
-        return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) < 1e150 and math.isfinite(value)  # so are its squares
     return isinstance(value, type(None) if hint is type(None) else origin)
 
 
