@@ -212,6 +212,8 @@ def check_folder_can_be_written(path: str | os.PathLike[str]) -> None:
 
 
 def _check_folder(path: str | os.PathLike[str], folder: Path) -> None:
+    with saying_what_cannot_be_written(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(path)  # a name that is too long, a link that leads to itself
     there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
     if not there.is_dir():
         raise OutputError(f"Expected to write {path}, but {there} is a file and no folder. Give another place.")

@@ -81,6 +81,14 @@ class TestBeforehand:
         check_folder_can_be_written(tmp_path / "link")
         assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
+    def test_names_that_cannot_be(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        for check in (check_file_can_be_written, check_folder_can_be_written):
+            with pytest.raises(OutputError, match="File name too long"):
+                check(tmp_path / ("x" * 5000))
+            with pytest.raises(OutputError, match="symbolic links"):
+                check(tmp_path / "loop")
+
     def test_what_is_in_the_way(self, tmp_path):
         (tmp_path / "file").touch()
         (tmp_path / "folder").mkdir()
